@@ -1,0 +1,1 @@
+"""Cycles, joules and values of neural-network training on a systolic accelerator, op by op."""

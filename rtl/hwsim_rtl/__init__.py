@@ -1,0 +1,1 @@
+"""The Amaranth generator of the accelerator that `hwsim.hardware.Accelerator` describes."""
