@@ -125,7 +125,7 @@ class Control(_Part):
     """Command fetch [bytes per cycle] and the commands that each unit's queue holds."""
 
     fetch_bytes_per_cycle: Annotated[int, Field(ge=1, le=128)] = 16
-    queue_depth: Annotated[int, Field(ge=1, le=64)] = 8
+    queue_depth: Annotated[int, Field(ge=4, le=64)] = 8
 
 
 class Accelerator(_Part):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-__all__ = ["CAUSES", "DRAIN", "FETCH", "PORT", "SEMAPHORE_NAMES", "UNIT_NAMES", "Row", "Semaphore", "Unit", "mask", "pack_counts"]
+__all__ = ["CAUSES", "DRAIN", "FETCH", "FIELDS", "PORT", "SEMAPHORE_NAMES", "UNIT_NAMES", "Field", "Row", "Semaphore", "Unit", "mask", "pack_counts"]
 
 
 class Unit(IntEnum):
@@ -51,9 +51,10 @@ CAUSES = ("fetch", *SEMAPHORE_NAMES, "port", "drain")
 
 
 class Row(IntEnum):
-    """Columns of a timing row, an int64 array of shape ``(items, 5)``.
+    """Columns of a timing row, an int64 array of shape ``(items, 6)``: the first columns of an item.
 
     For a `LOOP`, `OCCUPANCY` is the count. For a barrier (unit `CONTROL`), `WAIT` is `pack_counts` of the initial counts.
+    `DEFER` is how many later loads a store lets pass at the port.
     """
 
     UNIT = 0
@@ -61,6 +62,60 @@ class Row(IntEnum):
     TAIL = 2
     WAIT = 3
     POST = 4
+    DEFER = 5
+
+
+class Field(IntEnum):
+    """Columns of an item; the first six are those of `Row`.
+
+    Loads and stores move a box of lines: ``COUNT_B × COUNT_H × COUNT_W`` pixels, each with ``TAPS_H × TAPS_W`` taps, at the coordinates
+    ``START + i · INC + tap · TAP``, which are padding outside ``0 … LIMIT − 1``, and at ``STEP`` bytes per coordinate from `OFFSET` in the operand.
+    Matrix commands use the same names for their pixels and taps.
+    """
+
+    UNIT = 0
+    OCCUPANCY = 1
+    TAIL = 2
+    WAIT = 3
+    POST = 4
+    DEFER = 5
+    OPCODE = 6
+    SLOT_A = 7
+    SLOT_B = 8
+    SLOT_C = 9
+    OPERAND = 10
+    OFFSET = 11
+    COUNT_B = 12
+    COUNT_H = 13
+    COUNT_W = 14
+    STEP_B = 15
+    STEP_H = 16
+    STEP_W = 17
+    START_H = 18
+    START_W = 19
+    INC_H = 20
+    INC_W = 21
+    TAPS_H = 22
+    TAPS_W = 23
+    TAP_H = 24
+    TAP_W = 25
+    LIMIT_H = 26
+    LIMIT_W = 27
+    LINE_BYTES = 28
+    BEATS = 29
+    CHANNELS = 30
+    OUTPUTS = 31
+    FOLDS = 32
+    INTERVAL = 33
+    STREAM = 34
+    LINES = 35
+    COLUMNS = 36
+    PASSES = 37
+    MACS = 38
+    FLAGS = 39
+
+
+FIELDS = len(Field)
 
 
 def mask(*semaphores: Semaphore) -> int:
