@@ -1,7 +1,8 @@
 """The typed graph: tensors with roles, ops with phases, in execution order.
 
-A `Graph` is a list of ops over named tensors, already shape-checked; the builder (`hwsim.workload.Network`) makes forward graphs and
-`training_graph` turns one into a whole training step. Layouts in memory are docs/contracts/program.md.
+A `Graph` is a list of ops over named tensors, already shape-checked; the builder (`hwsim.workload.Network`) makes
+forward graphs and `training_graph` turns one into a whole training step. Layouts in memory are
+docs/contracts/program.md.
 """
 
 from __future__ import annotations
@@ -72,8 +73,8 @@ class Tensor:
 class Op:
     """One operation on named tensors; its rules are in ``hwsim/workload/ops/<kind>.py``.
 
-    `layer` is the forward op's name that it belongs to (its own name in the forward phase). An update writes its parameter and
-    states in place: their names are among inputs and outputs.
+    `layer` is the forward op's name that it belongs to (its own name in the forward phase). An update writes its
+    parameter and states in place: their names are among inputs and outputs.
     """
 
     name: str
@@ -103,3 +104,10 @@ class Graph:
         """Elements of all weights and vector parameters."""
         roles = (Role.WEIGHT, Role.VECTOR_PARAMETER)
         return sum(t.elements for t in self.tensors.values() if t.role in roles)
+
+    def listing(self) -> str:
+        """Return a printable table: per op its inputs, outputs, MACs and vector operations."""
+        # The table needs the ops' rules, and those import this file.
+        from hwsim.workload.listing import listing
+
+        return listing(self)

@@ -1,0 +1,55 @@
+"""The workload: a network as a typed graph, and the whole training step that follows from it.
+
+`Network` builds a forward graph, `training_graph` adds gradients and updates by differentiating that graph;
+docs/contracts/workload.md is the normative table of ops.
+"""
+
+from __future__ import annotations
+
+from hwsim.workload.autodiff import training_graph
+from hwsim.workload.builder import Network, Value
+from hwsim.workload.freezing import freeze
+from hwsim.workload.graph import Graph, Op, Phase, Role, Tensor
+from hwsim.workload.liveness import lifetimes, memory_category, stashes, tensor_bytes
+from hwsim.workload.ops import (
+    GradientOp,
+    OpRule,
+    SharedGradient,
+    gradient_name,
+    macs,
+    register,
+    registered,
+    vector_operations,
+)
+from hwsim.workload.optimizers import OPTIMIZERS, Adam, AdamW, Momentum, Nesterov, Optimizer, Sgd
+
+__all__ = [
+    "OPTIMIZERS",
+    "Adam",
+    "AdamW",
+    "GradientOp",
+    "Graph",
+    "Momentum",
+    "Nesterov",
+    "Network",
+    "Op",
+    "OpRule",
+    "Optimizer",
+    "Phase",
+    "Role",
+    "Sgd",
+    "SharedGradient",
+    "Tensor",
+    "Value",
+    "freeze",
+    "gradient_name",
+    "lifetimes",
+    "macs",
+    "memory_category",
+    "register",
+    "registered",
+    "stashes",
+    "tensor_bytes",
+    "training_graph",
+    "vector_operations",
+]
