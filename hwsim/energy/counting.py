@@ -1,0 +1,179 @@
+"""Count the actions of a program: every command adds to the fixed list `ACTIONS`, nothing else does.
+
+Normative: docs/contracts/energy.md, "When each action happens". Counts are exact sums over the expanded program, taken on its compressed form.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hwsim.energy.actions import ACTIONS
+from hwsim.hardware import Accelerator, Dataflow
+from hwsim.program import COMMAND_BYTES, VECTOR_OPS, Field, Program, Unit, VectorOp
+
+__all__ = ["Counts", "count_actions"]
+
+_INDEX = {name: i for i, name in enumerate(ACTIONS)}
+_INTO_ACCUMULATOR = 2  # OPCODE of a load: 0 operand A, 1 operand B, 2 accumulator
+
+
+@dataclass(frozen=True, eq=False)
+class Counts:
+    """Actions of one program.
+
+    Attributes
+    ----------
+    actions : ndarray of shape (len(ACTIONS),), dtype float64
+        Counts, in the order of `ACTIONS`; those per cycle of the whole chip included.
+    macs, vector_operations, dram_bytes, commands : int
+        The same figures that reports show.
+    """
+
+    actions: NDArray[np.float64]
+    macs: int
+    vector_operations: int
+    dram_bytes: int
+    commands: int
+
+
+def count_actions(program: Program, hw: Accelerator, cycles: int) -> Counts:
+    """Count what a program does.
+
+    Parameters
+    ----------
+    program : Program
+        One segment or several.
+    hw : Accelerator
+        What it runs on.
+    cycles : int
+        How long it takes [cycles], for leakage and background power.
+    """
+    totals = dict.fromkeys(ACTIONS, 0)
+    vector_operations = 0
+    multiplicity = program.multiplicity.tolist()
+    for item, row in enumerate(program.items.tolist()):
+        times = multiplicity[item]
+        if times == 0:
+            continue
+        totals["control.commands"] += times
+        unit = row[Field.UNIT]
+        if unit == Unit.CONTROL:
+            continue
+        totals["control.unit_cycles"] += times * row[Field.OCCUPANCY]
+        if unit == Unit.MATRIX:
+            _count_matrix(row, times, hw, totals)
+        elif unit == Unit.VECTOR:
+            vector_operations += _count_vector(row, times, totals)
+        else:
+            _count_transfer(program, item, row, times, hw, totals)
+    totals["control.fetch_bytes"] = totals["control.commands"] * COMMAND_BYTES
+    totals["dram.background_cycles"] = totals["leakage.cycles"] = cycles
+    return Counts(
+        np.array([totals[name] for name in ACTIONS], np.float64),
+        totals["array.macs"],
+        vector_operations,
+        totals["dram.read_bytes"] + totals["dram.write_bytes"],
+        totals["control.commands"],
+    )
+
+
+def _up(a: int, b: int) -> int:
+    return -(-a // b)
+
+
+def _count_matrix(row: list[int], times: int, hw: Accelerator, totals: dict[str, int]) -> None:
+    """MACs, register hops, operand reads and partial-sum traffic of one array tile."""
+    rows, cols, size = hw.array.rows, hw.array.cols, hw.operand_bytes
+    pixels = row[Field.COUNT_B] * row[Field.COUNT_H] * row[Field.COUNT_W]
+    taps = row[Field.TAPS_H] * row[Field.TAPS_W]
+    c, n, macs = row[Field.CHANNELS], row[Field.OUTPUTS], row[Field.MACS]
+    adds, expanded, wgrad = row[Field.FLAGS] & 1, row[Field.FLAGS] & 2, row[Field.FLAGS] & 4
+    # m × k × n of the tile, and over how many array folds each of them is cut.
+    m, k, n = (n, pixels, taps * c) if wgrad else (pixels, taps * c, n)
+    folds_k = _up(k, rows) if wgrad or expanded else taps * _up(c, rows)
+    folds_n_cols = (_up(n, cols) if expanded else taps * _up(c, cols)) if wgrad else _up(n, cols)
+    flow = hw.array.dataflow
+    if flow is Dataflow.OUTPUT_STATIONARY:
+        reads = m * k * folds_n_cols + k * n * _up(m, rows)
+        sums, passes = m * n * hw.array.add_latency_cycles, 1
+        drained = row[Field.FOLDS] * hw.array.add_latency_cycles * cols * rows * (rows + 1) // 2
+        hops = 2 * size * macs + 4 * drained
+    else:
+        stationary, moving = (m * k, k * n) if flow is Dataflow.INPUT_STATIONARY else (k * n, m * k)
+        repeats = _up(m, cols) if flow is Dataflow.INPUT_STATIONARY else folds_n_cols
+        reads = stationary + moving * repeats
+        sums, passes = m * n * folds_k, folds_k
+        hops = (size + 4) * macs + size * stationary
+    first = 0 if adds else sums // passes  # the first pass over a tile overwrites
+    totals["array.macs"] += times * macs
+    totals["array.hop_bytes"] += times * hops
+    totals["array.idle_pe_cycles"] += times * (rows * cols * row[Field.OCCUPANCY] - macs)
+    totals["scratchpad.read_bytes"] += times * reads * size
+    totals["accumulator.write_bytes"] += times * 4 * sums
+    totals["accumulator.read_bytes"] += times * 4 * (sums - first)
+
+
+def _count_vector(row: list[int], times: int, totals: dict[str, int]) -> int:
+    """Lane operations and accumulator traffic; gives the lane operations."""
+    rule = VECTOR_OPS[VectorOp(row[Field.OPCODE])]
+    lanes = times * row[Field.LINES] * row[Field.COLUMNS] * row[Field.PASSES]
+    totals["accumulator.read_bytes"] += 4 * lanes * rule.sources
+    totals["accumulator.write_bytes"] += 4 * lanes
+    if rule.action is None:
+        return 0
+    totals[rule.action] += lanes
+    return lanes
+
+
+def _count_transfer(
+    program: Program, item: int, row: list[int], times: int, hw: Accelerator, totals: dict[str, int]
+) -> None:
+    """DRAM bytes and activations, and the bytes that enter or leave on-chip memory."""
+    lines = times * row[Field.COUNT_B] * row[Field.COUNT_H] * row[Field.COUNT_W] * row[Field.TAPS_H] * row[Field.TAPS_W]
+    inside = _lines_inside(program, item, row, times)
+    moved = inside * row[Field.BEATS] * hw.dram.bytes_per_cycle
+    totals["dram.activations"] += times * _pages(row, hw.dram.page_bytes)
+    if row[Field.UNIT] == Unit.STORE:
+        totals["dram.write_bytes"] += moved
+        totals["accumulator.read_bytes"] += lines * row[Field.LINE_BYTES]
+        return
+    totals["dram.read_bytes"] += moved
+    into = "accumulator.write_bytes" if row[Field.OPCODE] == _INTO_ACCUMULATOR else "scratchpad.write_bytes"
+    totals[into] += lines * row[Field.LINE_BYTES]
+
+
+def _lines_inside(program: Program, item: int, row: list[int], times: int) -> int:
+    """Lines that are not padding, over all iterations of the loops around the command.
+
+    A loop steps the row coordinate or the pixel coordinate, never both, so the count is a product of one sum per axis.
+    """
+    loops = dict(program.loops_of(item))
+    count, left = row[Field.COUNT_B], times
+    for start, inc, number, tap, taps, limit in (
+        (Field.START_H, Field.INC_H, Field.COUNT_H, Field.TAP_H, Field.TAPS_H, Field.LIMIT_H),
+        (Field.START_W, Field.INC_W, Field.COUNT_W, Field.TAP_W, Field.TAPS_W, Field.LIMIT_W),
+    ):
+        starts = np.array([row[start]])
+        for at, loop, field, step in program.steps.tolist():
+            if at == item and field == start:
+                starts = (starts[:, None] + step * np.arange(loops[loop])).ravel()
+                left //= loops[loop]
+        places = starts[:, None, None] + row[inc] * np.arange(row[number])[:, None] + row[tap] * np.arange(row[taps])
+        count *= int(np.count_nonzero((places >= 0) & (places < row[limit])))
+    return count * left
+
+
+def _pages(row: list[int], page: int) -> int:
+    """Row-buffer activations of one transfer whose first byte begins a page: pages that its box of lines spans."""
+    pages, span = _up(row[Field.LINE_BYTES], page), row[Field.LINE_BYTES]
+    for count, step in (
+        (row[Field.COUNT_W], row[Field.STEP_W]),
+        (row[Field.COUNT_H], row[Field.STEP_H]),
+        (row[Field.COUNT_B], row[Field.STEP_B]),
+    ):
+        span = (count - 1) * abs(step) + span
+        pages = min(count * pages, _up(span, page))
+    return pages
