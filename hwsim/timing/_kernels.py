@@ -295,8 +295,11 @@ def time_rows(
         for p in range(1, pending[0, 0] + 1):
             if unit == _CONTROL or pending[p, 2] <= clock[_LOADS]:
                 item = pending[p, 0]
+                drawn = pending[p, 1]
+                if unit == _CONTROL and pending[p, 2] > clock[_LOADS]:
+                    drawn = max(drawn, clock[_DISPATCH] + dispatch_cycles)  # the barrier's arrival draws the ticket
                 start = _start(
-                    rows[item], pending[p, 1], clock, free, ring, pending[p, 3], tokens, head, live, busy, stalls
+                    rows[item], drawn, clock, free, ring, pending[p, 3], tokens, head, live, busy, stalls
                 )
                 if start < 0:
                     return -start, BAD_TOKEN if start > -100 else TOO_MANY, item

@@ -100,31 +100,6 @@ def _check(rows: NDArray[np.int64], queue_depth: int, dispatch_cycles: int) -> N
         )
 
 
-def _port_order(units: list[int], defers: list[int]) -> list[int]:
-    """Give the loads and stores in the order of their tickets, which the program alone decides.
-
-    A store with ``defer = d`` draws its ticket right after the d-th load behind it, but after all stores before it, and
-    at the latest at the next barrier.
-
-    >>> _port_order([Unit.STORE, Unit.LOAD, Unit.LOAD, Unit.LOAD], [2, 0, 0, 0])
-    [1, 2, 0, 3]
-    >>> _port_order([Unit.STORE, Unit.STORE, Unit.LOAD, Unit.CONTROL, Unit.LOAD], [2, 0, 0, 0, 0])
-    [2, 0, 1, 4]
-    """
-    order: list[int] = []
-    held: deque[tuple[int, int]] = deque()  # (store, loads that must have their tickets before it)
-    loads = 0
-    for command, (unit, defer) in enumerate(zip(units, defers, strict=True)):
-        if unit == Unit.LOAD:
-            order.append(command)
-            loads += 1
-        elif unit == Unit.STORE:
-            held.append((command, loads + defer))
-        while held and (held[0][1] <= loads or unit == Unit.CONTROL):
-            order.append(held.popleft()[0])
-    return order + [store for store, _ in held]
-
-
 class _Machine:
     """Registers of the machine at time `now`, and the record of what has happened."""
 
@@ -145,7 +120,10 @@ class _Machine:
         self.running = 0  # commands dispatched and not yet ended
         self.queues: list[deque[int]] = [deque() for _ in UNIT_NAMES]
         self.free_at = [0] * len(UNIT_NAMES)  # end of the last occupancy, or the segment's start
-        self.port_order = deque(_port_order(self.unit, rows[:, Row.DEFER].tolist()))
+        self.defer: list[int] = rows[:, Row.DEFER].tolist()
+        self.port_order: deque[int] = deque()  # loads and stores whose tickets are drawn and not yet served
+        self.held: deque[tuple[int, int]] = deque()  # stores without a ticket, and the loads that must draw before them
+        self.loads = 0
         self.port_free_at = 0
         self.tokens = [0] * len(SEMAPHORE_NAMES)
         # Posting commands that have started, in order: a token counts once it *and all tokens before it* are posted.
@@ -192,6 +170,10 @@ class _Machine:
             return False
         command = self.next_command
         if command == len(self.unit) or self.unit[command] == Unit.CONTROL:
+            if self.held:
+                self.port_order.extend(store for store, _ in self.held)
+                self.held.clear()
+                return True
             if self.running:
                 return False
             self._take_effect(command)
@@ -202,11 +184,22 @@ class _Machine:
             queue.append(command)
             self.running += 1
             self.dispatch[command] = self.now
+            self._draw_tickets(command)
         self.next_command += 1
         self.dispatcher_ready_at = self.now + self.dispatch_cycles
         if self.cycles is None:
             heappush(self.events, (self.dispatcher_ready_at, NOBODY))
         return True
+
+    def _draw_tickets(self, command: int) -> None:
+        """Draw a load's ticket at once, and a store's as soon as its loads, and the stores before it, have theirs."""
+        if self.unit[command] == Unit.LOAD:
+            self.port_order.append(command)
+            self.loads += 1
+        elif self.unit[command] == Unit.STORE:
+            self.held.append((command, self.loads + self.defer[command]))
+        while self.held and self.held[0][1] <= self.loads:
+            self.port_order.append(self.held.popleft()[0])
 
     def _take_effect(self, barrier: int) -> None:
         """End the segment: every unit has drained until now. Begin the next one, or end the program."""
@@ -253,6 +246,8 @@ class _Machine:
         if not self.queues[unit]:
             return FETCH
         command = self.queues[unit][0]
+        if self.held and self.held[0][0] <= command and unit == Unit.STORE:
+            return FETCH  # what draws its ticket is still to be dispatched
         for semaphore in self.waits[command]:
             if self.tokens[semaphore] == 0:
                 return 1 + semaphore
@@ -278,6 +273,11 @@ class _Machine:
                         f"'{SEMAPHORE_NAMES[semaphore]}' that never comes (deadlock after cycle {self.now}); "
                         "post it in an earlier command or in the barrier"
                     )
+        if not self.port_order:
+            raise HwsimError(
+                f"command {heads[0]} (store) waits for loads that are never dispatched (deadlock after cycle {self.now}); "
+                "defer the store by fewer loads or deepen the queues"
+            )
         raise HwsimError(
             f"command {heads[0]} ({UNIT_NAMES[self.unit[heads[0]]]}) waits for the memory port behind command "
             f"{self.port_order[0]}, which is never dispatched (deadlock after cycle {self.now}); "
