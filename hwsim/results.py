@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwsim.hardware import Accelerator
+from hwsim.program import Program
 from hwsim.workload.graph import Phase
 
-__all__ = ["Interval", "OpResult", "Span", "StepResult"]
+__all__ = ["MEMORY_CATEGORIES", "Interval", "OpResult", "Span", "StepResult"]
 
 #: Memory categories, in the order in which plots stack them.
 MEMORY_CATEGORIES = ("parameters", "optimizer_state", "gradients", "stash", "workspace")
@@ -79,6 +80,8 @@ class OpResult:
         Energy per action: value, low, high [pJ].
     mapping : str
         Tiles and order in words.
+    program : Program
+        What the units execute.
     """
 
     name: str
@@ -99,6 +102,7 @@ class OpResult:
     actions: NDArray[np.float64]
     energy: NDArray[np.float64]
     mapping: str
+    program: Program
 
     @cached_property
     def energy_pj(self) -> Interval:

@@ -1,0 +1,259 @@
+"""One training step: graph → plans → programs → cycles → actions → picojoules. These calls and nothing else.
+
+Whoever reads this file has seen the architecture. Results are `hwsim.results`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hwsim.energy import ACTIONS, PriceList, energy, price_list
+from hwsim.energy.counting import count_actions
+from hwsim.errors import HwsimError
+from hwsim.hardware import Accelerator, load_accelerator
+from hwsim.mapping import OpPlan, gemm_segment, plan_key, plan_op, plan_segments
+from hwsim.mapping.layout import dispatch_cycles, stored_bytes
+from hwsim.program import CAUSES, UNIT_NAMES, Field, Program, Unit, VectorOp
+from hwsim.results import MEMORY_CATEGORIES, OpResult, Span, StepResult
+from hwsim.timing import command_times, simulate_rows
+from hwsim.workload import lifetimes, macs, memory_category, stashes, training_graph
+from hwsim.workload.graph import Graph, Op, Phase, Role
+
+__all__ = ["GemmResult", "gemm", "simulate", "spans"]
+
+#: The component that a unit's busy cycles count for.
+_COMPONENT_OF_UNIT = {"load": "dram", "matrix": "array", "vector": "vector", "store": "dram"}
+#: The component that a unit waited for, by cause of the stall; "drain" is settled by what the unit waits out.
+_COMPONENT_OF_CAUSE = {
+    "fetch": "control", "a_full": "dram", "b_full": "dram", "a_free": "array", "b_free": "array", "sum_full": "array", "sum_free": "dram",
+    "out_full": "vector", "in_full": "dram", "in_free": "dram", "rest_free": "vector", "port": "dram", "drain": "dram",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class GemmResult:
+    """Cycles and energy of C (m, n) = A (m, k) · B (k, n), operands and result in DRAM."""
+
+    m: int
+    k: int
+    n: int
+    hardware: Accelerator
+    op: OpResult
+    program: Program
+
+    @property
+    def cycles(self) -> int:
+        """Cycles from the start command to the last write response."""
+        return self.op.cycles
+
+    @property
+    def compute_utilization(self) -> float:
+        """MACs done ÷ (PEs × cycles), 0 to 1."""
+        return self.op.macs / (self.hardware.pes * self.op.cycles)
+
+
+def simulate(graph: Graph, hardware: Accelerator | str, optimizer: Any = "momentum") -> StepResult:
+    """Simulate one training step of a network.
+
+    Parameters
+    ----------
+    graph : Graph
+        Forward graph that ends in a loss, from `hwsim.workload.Network` or `hwsim_models`.
+    hardware : Accelerator or str
+        A description, a preset's name, or the path of a ``.toml`` file.
+    optimizer : str or optimizer
+        ``"sgd"``, ``"momentum"``, ``"nesterov"``, ``"adam"``, ``"adamw"``, or an instance with its parameters.
+
+    Returns
+    -------
+    StepResult
+        Cycles, actions and energy intervals, op by op.
+
+    Raises
+    ------
+    HwsimError
+        Unknown names, nothing to train, an op without a gradient or a lowering, or a memory too small for one tile.
+
+    Examples
+    --------
+    >>> from hwsim.workload import Network
+    >>> net = Network("two layers", batch=32)
+    >>> graph = net.input((64,)).linear(32).relu().linear(10).softmax_cross_entropy()
+    >>> step = simulate(graph, "edge-8x8-bf16", optimizer="sgd")
+    >>> step.macs == 32 * (2 * 64 * 32 + 3 * 32 * 10)
+    True
+    >>> step.cycles == sum(op.cycles for op in step.ops)
+    True
+    """
+    hw = hardware if isinstance(hardware, Accelerator) else load_accelerator(hardware)
+    step = training_graph(graph, optimizer=optimizer, master_weights=hw.array.operand_format != "fp32")
+    prices = price_list(hw)
+    memory = _memory(step, hw)
+    live = np.sum(list(memory.values()), axis=0)
+    alike: dict[tuple[Any, ...], OpResult] = {}
+    results = []
+    for index, op in enumerate(step.ops):
+        key = plan_key(op, step)
+        if key not in alike:
+            alike[key] = _evaluate(op, plan_op(op, step, hw), hw, prices)
+        result = replace(
+            alike[key], name=op.name, layer=op.layer, phase=op.phase, parameters=_own_parameters(op, step), peak_memory_bytes=int(live[index])
+        )  # fmt: skip
+        results.append(_with_fetch(result, hw, prices) if index == 0 else result)
+    forward = sum(macs(op, step) for op in step.ops if op.phase is Phase.FORWARD)
+    return StepResult(
+        model=graph.name, hardware=hw, batch=graph.batch, optimizer=optimizer if isinstance(optimizer, str) else type(optimizer).__name__.lower(),
+        parameters=graph.parameters, forward_macs_per_sample=forward // graph.batch, ops=tuple(results), memory_bytes=memory,
+    )  # fmt: skip
+
+
+def gemm(
+    m: int, k: int, n: int, hardware: Accelerator | str, transpose_a: bool = False, transpose_b: bool = False
+) -> GemmResult:  # fmt: skip
+    """Simulate C (m, n) = A (m, k) · B (k, n), results in the operand format.
+
+    Parameters
+    ----------
+    m, k, n : int
+        Sizes, 1 or more; k is the reduction.
+    hardware : Accelerator or str
+        A description, a preset's name, or the path of a ``.toml`` file.
+    transpose_a, transpose_b : bool
+        A is stored as (k, m), B as (n, k).
+
+    Raises
+    ------
+    HwsimError
+        A size below 1, unknown hardware, or a memory too small for one tile.
+
+    Examples
+    --------
+    >>> result = gemm(64, 64, 64, "gemmini-16x16-int8")
+    >>> result.cycles <= 2000, result.op.macs
+    (True, 262144)
+    """
+    hw = hardware if isinstance(hardware, Accelerator) else load_accelerator(hardware)
+    for name, size in (("m", m), ("k", k), ("n", n)):
+        if size < 1:
+            raise HwsimError(f"gemm: {name} must be 1 or more, not {size}")
+    segment = gemm_segment(m, k, n, hw, transpose_a=transpose_a, transpose_b=transpose_b)
+    plan = plan_segments([segment], [], hw, "gemm")
+    op = Op("gemm", "gemm", Phase.FORWARD, (), (), layer="gemm")
+    prices = price_list(hw)
+    return GemmResult(m, k, n, hw, _with_fetch(_evaluate(op, plan, hw, prices), hw, prices), plan.program)
+
+
+def spans(step: StepResult, op_index: int, limit: int) -> tuple[Span, ...]:
+    """Give the first commands of one op in time.
+
+    Parameters
+    ----------
+    step : StepResult
+        A simulated step.
+    op_index : int
+        Which op.
+    limit : int
+        How many commands at most.
+    """
+    program = step.ops[op_index].program
+    if not len(program.items):
+        return ()
+    hw = step.hardware
+    flat = program.expand(limit)
+    times = command_times(flat, hw.control.queue_depth, dispatch_cycles(hw))
+    shift = hw.dram.latency_cycles + dispatch_cycles(hw) if op_index == 0 else 0
+    found = []
+    for row, (start, end, _) in zip(flat.tolist(), times.tolist(), strict=True):
+        if row[Field.UNIT] != Unit.CONTROL:
+            found.append(
+                Span(UNIT_NAMES[row[Field.UNIT]], _command_name(row), shift + start, shift + start + row[Field.OCCUPANCY], shift + end)
+            )  # fmt: skip
+    return tuple(found)
+
+
+def _command_name(row: list[int]) -> str:
+    if row[Field.UNIT] == Unit.MATRIX:
+        return f"{row[Field.FOLDS]} folds"
+    if row[Field.UNIT] == Unit.VECTOR:
+        return VectorOp(row[Field.OPCODE]).name.lower()
+    return f"operand {row[Field.OPERAND]}"
+
+
+def _evaluate(op: Op, plan: OpPlan, hw: Accelerator, prices: PriceList) -> OpResult:
+    """Time and count one op's program."""
+    cycles = 0
+    busy = np.zeros(len(UNIT_NAMES), np.int64)
+    stalls = np.zeros((len(UNIT_NAMES), len(CAUSES)), np.int64)
+    for segment in plan.segments:
+        timing = simulate_rows(segment.items, hw.control.queue_depth, dispatch_cycles(hw))
+        cycles += timing.cycles
+        busy += timing.busy_cycles
+        stalls += timing.stall_cycles
+    program = plan.program
+    counts = count_actions(program, hw, cycles)
+    bandwidth = hw.dram.bytes_per_cycle
+    return OpResult(
+        name=op.name, kind=op.kind, layer=op.layer, phase=op.phase, parameters=0, macs=counts.macs, vector_operations=counts.vector_operations,
+        cycles=cycles, roofline_cycles=max(-(-counts.macs // hw.pes), -(-counts.dram_bytes // bandwidth)), dram_bytes=counts.dram_bytes,
+        peak_memory_bytes=0, actions=counts.actions, energy=energy(counts.actions, prices), mapping=plan.mapping, program=program,
+        **_attribution(busy, stalls),
+    )  # fmt: skip
+
+
+def _attribution(busy: NDArray[np.int64], stalls: NDArray[np.int64]) -> dict[str, Any]:
+    """Busy cycles and stalls by name, the busiest unit, and its cycles by component."""
+    names = dict(enumerate(UNIT_NAMES))
+    by_cause = {
+        names[u]: {cause: int(n) for cause, n in zip(CAUSES, stalls[u], strict=True) if n} for u in range(len(UNIT_NAMES))
+    }  # fmt: skip
+    port = int(busy[Unit.LOAD] + busy[Unit.STORE])
+    order = [int(busy[Unit.MATRIX]), int(busy[Unit.VECTOR]), port]
+    bound = ("matrix", "vector", "load" if busy[Unit.LOAD] >= busy[Unit.STORE] else "store")[int(np.argmax(order))]
+    components = {"array": 0, "vector": 0, "dram": 0, "control": 0}
+    components[_COMPONENT_OF_UNIT[bound]] += int(busy[UNIT_NAMES.index(bound)])
+    for cause, cycles in by_cause[bound].items():
+        components[_COMPONENT_OF_CAUSE[cause]] += cycles
+    return {
+        "busy_cycles": {names[u]: int(busy[u]) for u in names},
+        "stall_cycles": by_cause,
+        "bound": bound,
+        "cycles_by_component": components,
+    }
+
+
+def _with_fetch(result: OpResult, hw: Accelerator, prices: PriceList) -> OpResult:
+    """Add the fetch of a program's very first command, which nothing hides."""
+    extra = hw.dram.latency_cycles + dispatch_cycles(hw)
+    counts = result.actions.copy()
+    counts[ACTIONS.index("dram.background_cycles")] += extra
+    counts[ACTIONS.index("leakage.cycles")] += extra
+    stalls = {u: {**c, "fetch": c.get("fetch", 0) + extra} for u, c in result.stall_cycles.items()}
+    components = {**result.cycles_by_component, "control": result.cycles_by_component["control"] + extra}
+    return replace(
+        result, cycles=result.cycles + extra, actions=counts, energy=energy(counts, prices), stall_cycles=stalls, cycles_by_component=components
+    )  # fmt: skip
+
+
+def _own_parameters(op: Op, step: Graph) -> int:
+    if op.phase is not Phase.FORWARD:
+        return 0
+    roles = (Role.WEIGHT, Role.VECTOR_PARAMETER)
+    return sum(t.elements for t in step.tensors_of(op.inputs) if t.role in roles)
+
+
+def _memory(step: Graph, hw: Accelerator) -> Mapping[str, NDArray[np.int64]]:
+    """Live DRAM bytes per category while each op runs."""
+    stashed = frozenset(stashes(step))
+    memory = {category: np.zeros(len(step.ops) + 1, np.int64) for category in MEMORY_CATEGORIES}
+    for name, (first, last) in lifetimes(step).items():
+        tensor = step.tensors[name]
+        category = memory_category(tensor, name in stashed)
+        size = stored_bytes(tensor, hw)
+        memory[category][first] += size
+        memory[category][last + 1] -= size
+    return {category: np.cumsum(changes)[:-1] for category, changes in memory.items()}
