@@ -1,0 +1,48 @@
+# Every target works in a fresh clone: it makes .venv when there is none and installs again when pyproject.toml changes.
+# PYTHON chooses the interpreter that .venv is made with, 3.11 or newer: make test PYTHON=python3.12
+
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/installed
+
+.PHONY: test demo test-long check bench wheel clean
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest -m "not long"
+
+demo: $(INSTALLED)
+	@start=$$(date +%s); \
+	$(BIN)/hwsim step resnet18 --hw edge-32x32-bf16 --batch 128 --optimizer momentum --out out/demo && \
+	echo "make demo took $$(( $$(date +%s) - start )) s"
+
+test-long: $(INSTALLED)
+	$(BIN)/python -m pytest -m long
+
+check: $(INSTALLED)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+bench: $(INSTALLED)
+	$(BIN)/python tests/bench/bench.py
+
+wheel: $(INSTALLED)
+	$(BIN)/python -m pip wheel --no-deps --wheel-dir dist .
+
+# Removes what the other targets wrote, except .venv.
+clean:
+	rm -rf out dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .numba_cache
+	find hwsim rtl models tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	{ echo "hwsim needs Python 3.11 or newer; name one: make PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	{ echo "$(PYTHON) cannot make a virtual environment: it lacks ensurepip, which Debian and Ubuntu package apart."; \
+	  echo "Install it (sudo apt install python3-venv), or make .venv yourself with pip in it (virtualenv .venv)."; \
+	  exit 1; }
+	$(PYTHON) -m venv .venv
+
+$(INSTALLED): pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
