@@ -16,14 +16,12 @@ _HOMES = {
     "Accelerator": "hwsim.hardware",
     "HwsimError": "hwsim.errors",
     "Network": "hwsim.workload",
-    "gemm": "hwsim.simulate",
     "load_accelerator": "hwsim.hardware",
     "preset_names": "hwsim.hardware",
-    "simulate": "hwsim.simulate",
     "training_graph": "hwsim.workload",
 }
 
-__all__ = ["__version__", *sorted(_HOMES)]
+__all__ = ["Accelerator", "HwsimError", "Network", "__version__", "load_accelerator", "preset_names", "training_graph"]
 
 
 def __getattr__(name: str) -> Any:

@@ -26,13 +26,26 @@ from hwsim.workload.graph import Graph, Op, Phase, Role
 
 __all__ = ["GemmResult", "gemm", "simulate", "spans"]
 
+#: Largest product that `gemm` takes: counts are kept exactly in 64-bit integers and floats.
+MOST_MACS = 1 << 53
 #: The component that a unit's busy cycles count for.
 _COMPONENT_OF_UNIT = {"load": "dram", "matrix": "array", "vector": "vector", "store": "dram"}
 #: The component that a unit waited for, by cause of the stall; "drain" is settled by what the unit waits out.
 _COMPONENT_OF_CAUSE = {
-    "fetch": "control", "a_full": "dram", "b_full": "dram", "a_free": "array", "b_free": "array", "sum_full": "array", "sum_free": "dram",
-    "out_full": "vector", "in_full": "dram", "in_free": "dram", "rest_free": "vector", "port": "dram", "drain": "dram",
-}  # fmt: skip
+    "fetch": "control",
+    "a_full": "dram",
+    "b_full": "dram",
+    "a_free": "array",
+    "b_free": "array",
+    "sum_full": "array",
+    "sum_free": "dram",
+    "out_full": "vector",
+    "in_full": "dram",
+    "in_free": "dram",
+    "rest_free": "vector",
+    "port": "dram",
+    "drain": "dram",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,19 +115,30 @@ def simulate(graph: Graph, hardware: Accelerator | str, optimizer: Any = "moment
         if key not in alike:
             alike[key] = _evaluate(op, plan_op(op, step, hw), hw, prices)
         result = replace(
-            alike[key], name=op.name, layer=op.layer, phase=op.phase, parameters=_own_parameters(op, step), peak_memory_bytes=int(live[index])
-        )  # fmt: skip
+            alike[key],
+            name=op.name,
+            layer=op.layer,
+            phase=op.phase,
+            parameters=_own_parameters(op, step),
+            peak_memory_bytes=int(live[index]),
+        )
         results.append(_with_fetch(result, hw, prices) if index == 0 else result)
     forward = sum(macs(op, step) for op in step.ops if op.phase is Phase.FORWARD)
     return StepResult(
-        model=graph.name, hardware=hw, batch=graph.batch, optimizer=optimizer if isinstance(optimizer, str) else type(optimizer).__name__.lower(),
-        parameters=graph.parameters, forward_macs_per_sample=forward // graph.batch, ops=tuple(results), memory_bytes=memory,
-    )  # fmt: skip
+        model=graph.name,
+        hardware=hw,
+        batch=graph.batch,
+        optimizer=optimizer if isinstance(optimizer, str) else type(optimizer).__name__.lower(),
+        parameters=graph.parameters,
+        forward_macs_per_sample=forward // graph.batch,
+        ops=tuple(results),
+        memory_bytes=memory,
+    )
 
 
 def gemm(
     m: int, k: int, n: int, hardware: Accelerator | str, transpose_a: bool = False, transpose_b: bool = False
-) -> GemmResult:  # fmt: skip
+) -> GemmResult:
     """Simulate C (m, n) = A (m, k) · B (k, n), results in the operand format.
 
     Parameters
@@ -141,6 +165,10 @@ def gemm(
     for name, size in (("m", m), ("k", k), ("n", n)):
         if size < 1:
             raise HwsimError(f"gemm: {name} must be 1 or more, not {size}")
+    if m * k * n > MOST_MACS:
+        raise HwsimError(
+            f"gemm: m·k·n must be at most 2^53, so that counts stay exact, not {m * k * n}; split the product"
+        )
     segment = gemm_segment(m, k, n, hw, transpose_a=transpose_a, transpose_b=transpose_b)
     plan = plan_segments([segment], [], hw, "gemm")
     op = Op("gemm", "gemm", Phase.FORWARD, (), (), layer="gemm")
@@ -171,8 +199,14 @@ def spans(step: StepResult, op_index: int, limit: int) -> tuple[Span, ...]:
     for row, (start, end, _) in zip(flat.tolist(), times.tolist(), strict=True):
         if row[Field.UNIT] != Unit.CONTROL:
             found.append(
-                Span(UNIT_NAMES[row[Field.UNIT]], _command_name(row), shift + start, shift + start + row[Field.OCCUPANCY], shift + end)
-            )  # fmt: skip
+                Span(
+                    UNIT_NAMES[row[Field.UNIT]],
+                    _command_name(row),
+                    shift + start,
+                    shift + start + row[Field.OCCUPANCY],
+                    shift + end,
+                )
+            )
     return tuple(found)
 
 
@@ -198,19 +232,32 @@ def _evaluate(op: Op, plan: OpPlan, hw: Accelerator, prices: PriceList) -> OpRes
     counts = count_actions(program, hw, cycles)
     bandwidth = hw.dram.bytes_per_cycle
     return OpResult(
-        name=op.name, kind=op.kind, layer=op.layer, phase=op.phase, parameters=0, macs=counts.macs, vector_operations=counts.vector_operations,
-        cycles=cycles, roofline_cycles=max(-(-counts.macs // hw.pes), -(-counts.dram_bytes // bandwidth)), dram_bytes=counts.dram_bytes,
-        peak_memory_bytes=0, actions=counts.actions, energy=energy(counts.actions, prices), mapping=plan.mapping, program=program,
+        name=op.name,
+        kind=op.kind,
+        layer=op.layer,
+        phase=op.phase,
+        parameters=0,
+        macs=counts.macs,
+        vector_operations=counts.vector_operations,
+        cycles=cycles,
+        roofline_cycles=max(-(-counts.macs // hw.pes), -(-counts.dram_bytes // bandwidth)),
+        dram_bytes=counts.dram_bytes,
+        peak_memory_bytes=0,
+        actions=counts.actions,
+        energy=energy(counts.actions, prices),
+        mapping=plan.mapping,
+        program=program,
         **_attribution(busy, stalls),
-    )  # fmt: skip
+    )
 
 
 def _attribution(busy: NDArray[np.int64], stalls: NDArray[np.int64]) -> dict[str, Any]:
     """Busy cycles and stalls by name, the busiest unit, and its cycles by component."""
     names = dict(enumerate(UNIT_NAMES))
     by_cause = {
-        names[u]: {cause: int(n) for cause, n in zip(CAUSES, stalls[u], strict=True) if n} for u in range(len(UNIT_NAMES))
-    }  # fmt: skip
+        names[u]: {cause: int(n) for cause, n in zip(CAUSES, stalls[u], strict=True) if n}
+        for u in range(len(UNIT_NAMES))
+    }
     port = int(busy[Unit.LOAD] + busy[Unit.STORE])
     order = [int(busy[Unit.MATRIX]), int(busy[Unit.VECTOR]), port]
     bound = ("matrix", "vector", "load" if busy[Unit.LOAD] >= busy[Unit.STORE] else "store")[int(np.argmax(order))]
@@ -235,8 +282,13 @@ def _with_fetch(result: OpResult, hw: Accelerator, prices: PriceList) -> OpResul
     stalls = {u: {**c, "fetch": c.get("fetch", 0) + extra} for u, c in result.stall_cycles.items()}
     components = {**result.cycles_by_component, "control": result.cycles_by_component["control"] + extra}
     return replace(
-        result, cycles=result.cycles + extra, actions=counts, energy=energy(counts, prices), stall_cycles=stalls, cycles_by_component=components
-    )  # fmt: skip
+        result,
+        cycles=result.cycles + extra,
+        actions=counts,
+        energy=energy(counts, prices),
+        stall_cycles=stalls,
+        cycles_by_component=components,
+    )
 
 
 def _own_parameters(op: Op, step: Graph) -> int:

@@ -1,6 +1,7 @@
 """Count the actions of a program: every command adds to the fixed list `ACTIONS`, nothing else does.
 
-Normative: docs/contracts/energy.md, "When each action happens". Counts are exact sums over the expanded program, taken on its compressed form.
+Normative: docs/contracts/energy.md, "When each action happens". Counts are exact sums over the expanded program,
+taken on its compressed form.
 """
 
 from __future__ import annotations
@@ -12,11 +13,78 @@ from numpy.typing import NDArray
 
 from hwsim.energy.actions import ACTIONS
 from hwsim.hardware import Accelerator, Dataflow
-from hwsim.program import COMMAND_BYTES, VECTOR_OPS, Field, Program, Unit, VectorOp
+from hwsim.program import COMMAND_BYTES, VECTOR_OPS, Field, Program, Unit
 
 __all__ = ["Counts", "count_actions"]
 
 _INDEX = {name: i for i, name in enumerate(ACTIONS)}
+# Columns as plain integers: looking an enumeration's member up costs more than the count itself.
+(
+    _BEATS,
+    _CHANNELS,
+    _COLUMNS,
+    _COUNT_B,
+    _COUNT_H,
+    _COUNT_W,
+    _FLAGS,
+    _FOLDS,
+    _INC_H,
+    _INC_W,
+    _LIMIT_H,
+    _LIMIT_W,
+    _LINES,
+    _LINE_BYTES,
+    _MACS,
+    _OCCUPANCY,
+    _OPCODE,
+    _OUTPUTS,
+    _PASSES,
+    _START_H,
+    _START_W,
+    _STEP_B,
+    _STEP_H,
+    _STEP_W,
+    _TAPS_H,
+    _TAPS_W,
+    _TAP_H,
+    _TAP_W,
+    _UNIT,
+) = (
+    int(Field[name])
+    for name in (
+        "BEATS",
+        "CHANNELS",
+        "COLUMNS",
+        "COUNT_B",
+        "COUNT_H",
+        "COUNT_W",
+        "FLAGS",
+        "FOLDS",
+        "INC_H",
+        "INC_W",
+        "LIMIT_H",
+        "LIMIT_W",
+        "LINES",
+        "LINE_BYTES",
+        "MACS",
+        "OCCUPANCY",
+        "OPCODE",
+        "OUTPUTS",
+        "PASSES",
+        "START_H",
+        "START_W",
+        "STEP_B",
+        "STEP_H",
+        "STEP_W",
+        "TAPS_H",
+        "TAPS_W",
+        "TAP_H",
+        "TAP_W",
+        "UNIT",
+    )
+)
+_MATRIX, _VECTOR, _STORE, _CONTROL = (int(u) for u in (Unit.MATRIX, Unit.VECTOR, Unit.STORE, Unit.CONTROL))
+_RULES = {int(op): rule for op, rule in VECTOR_OPS.items()}
 _INTO_ACCUMULATOR = 2  # OPCODE of a load: 0 operand A, 1 operand B, 2 accumulator
 
 
@@ -59,13 +127,13 @@ def count_actions(program: Program, hw: Accelerator, cycles: int) -> Counts:
         if times == 0:
             continue
         totals["control.commands"] += times
-        unit = row[Field.UNIT]
-        if unit == Unit.CONTROL:
+        unit = row[_UNIT]
+        if unit == _CONTROL:
             continue
-        totals["control.unit_cycles"] += times * row[Field.OCCUPANCY]
-        if unit == Unit.MATRIX:
+        totals["control.unit_cycles"] += times * row[_OCCUPANCY]
+        if unit == _MATRIX:
             _count_matrix(row, times, hw, totals)
-        elif unit == Unit.VECTOR:
+        elif unit == _VECTOR:
             vector_operations += _count_vector(row, times, totals)
         else:
             _count_transfer(program, item, row, times, hw, totals)
@@ -87,10 +155,10 @@ def _up(a: int, b: int) -> int:
 def _count_matrix(row: list[int], times: int, hw: Accelerator, totals: dict[str, int]) -> None:
     """MACs, register hops, operand reads and partial-sum traffic of one array tile."""
     rows, cols, size = hw.array.rows, hw.array.cols, hw.operand_bytes
-    pixels = row[Field.COUNT_B] * row[Field.COUNT_H] * row[Field.COUNT_W]
-    taps = row[Field.TAPS_H] * row[Field.TAPS_W]
-    c, n, macs = row[Field.CHANNELS], row[Field.OUTPUTS], row[Field.MACS]
-    adds, expanded, wgrad = row[Field.FLAGS] & 1, row[Field.FLAGS] & 2, row[Field.FLAGS] & 4
+    pixels = row[_COUNT_B] * row[_COUNT_H] * row[_COUNT_W]
+    taps = row[_TAPS_H] * row[_TAPS_W]
+    c, n, macs = row[_CHANNELS], row[_OUTPUTS], row[_MACS]
+    adds, expanded, wgrad = row[_FLAGS] & 1, row[_FLAGS] & 2, row[_FLAGS] & 4
     # m × k × n of the tile, and over how many array folds each of them is cut.
     m, k, n = (n, pixels, taps * c) if wgrad else (pixels, taps * c, n)
     folds_k = _up(k, rows) if wgrad or expanded else taps * _up(c, rows)
@@ -99,7 +167,7 @@ def _count_matrix(row: list[int], times: int, hw: Accelerator, totals: dict[str,
     if flow is Dataflow.OUTPUT_STATIONARY:
         reads = m * k * folds_n_cols + k * n * _up(m, rows)
         sums, passes = m * n * hw.array.add_latency_cycles, 1
-        drained = row[Field.FOLDS] * hw.array.add_latency_cycles * cols * rows * (rows + 1) // 2
+        drained = row[_FOLDS] * hw.array.add_latency_cycles * cols * rows * (rows + 1) // 2
         hops = 2 * size * macs + 4 * drained
     else:
         stationary, moving = (m * k, k * n) if flow is Dataflow.INPUT_STATIONARY else (k * n, m * k)
@@ -110,7 +178,7 @@ def _count_matrix(row: list[int], times: int, hw: Accelerator, totals: dict[str,
     first = 0 if adds else sums // passes  # the first pass over a tile overwrites
     totals["array.macs"] += times * macs
     totals["array.hop_bytes"] += times * hops
-    totals["array.idle_pe_cycles"] += times * (rows * cols * row[Field.OCCUPANCY] - macs)
+    totals["array.idle_pe_cycles"] += times * (rows * cols * row[_OCCUPANCY] - macs)
     totals["scratchpad.read_bytes"] += times * reads * size
     totals["accumulator.write_bytes"] += times * 4 * sums
     totals["accumulator.read_bytes"] += times * 4 * (sums - first)
@@ -118,8 +186,8 @@ def _count_matrix(row: list[int], times: int, hw: Accelerator, totals: dict[str,
 
 def _count_vector(row: list[int], times: int, totals: dict[str, int]) -> int:
     """Lane operations and accumulator traffic; gives the lane operations."""
-    rule = VECTOR_OPS[VectorOp(row[Field.OPCODE])]
-    lanes = times * row[Field.LINES] * row[Field.COLUMNS] * row[Field.PASSES]
+    rule = _RULES[row[_OPCODE]]
+    lanes = times * row[_LINES] * row[_COLUMNS] * row[_PASSES]
     totals["accumulator.read_bytes"] += 4 * lanes * rule.sources
     totals["accumulator.write_bytes"] += 4 * lanes
     if rule.action is None:
@@ -132,17 +200,17 @@ def _count_transfer(
     program: Program, item: int, row: list[int], times: int, hw: Accelerator, totals: dict[str, int]
 ) -> None:
     """DRAM bytes and activations, and the bytes that enter or leave on-chip memory."""
-    lines = times * row[Field.COUNT_B] * row[Field.COUNT_H] * row[Field.COUNT_W] * row[Field.TAPS_H] * row[Field.TAPS_W]
+    lines = times * row[_COUNT_B] * row[_COUNT_H] * row[_COUNT_W] * row[_TAPS_H] * row[_TAPS_W]
     inside = _lines_inside(program, item, row, times)
-    moved = inside * row[Field.BEATS] * hw.dram.bytes_per_cycle
+    moved = inside * row[_BEATS] * hw.dram.beat_bytes
     totals["dram.activations"] += times * _pages(row, hw.dram.page_bytes)
-    if row[Field.UNIT] == Unit.STORE:
+    if row[_UNIT] == _STORE:
         totals["dram.write_bytes"] += moved
-        totals["accumulator.read_bytes"] += lines * row[Field.LINE_BYTES]
+        totals["accumulator.read_bytes"] += lines * row[_LINE_BYTES]
         return
     totals["dram.read_bytes"] += moved
-    into = "accumulator.write_bytes" if row[Field.OPCODE] == _INTO_ACCUMULATOR else "scratchpad.write_bytes"
-    totals[into] += lines * row[Field.LINE_BYTES]
+    into = "accumulator.write_bytes" if row[_OPCODE] == _INTO_ACCUMULATOR else "scratchpad.write_bytes"
+    totals[into] += lines * row[_LINE_BYTES]
 
 
 def _lines_inside(program: Program, item: int, row: list[int], times: int) -> int:
@@ -150,17 +218,27 @@ def _lines_inside(program: Program, item: int, row: list[int], times: int) -> in
 
     A loop steps the row coordinate or the pixel coordinate, never both, so the count is a product of one sum per axis.
     """
-    loops = dict(program.loops_of(item))
-    count, left = row[Field.COUNT_B], times
+    loops = dict(program.loops[item])
+    steps: dict[int, list[tuple[int, int]]] = {}
+    for _, loop, field, step in program.steps[program.steps[:, 0] == item].tolist():
+        steps.setdefault(field, []).append((loop, step))
+    inside_h = (
+        row[_START_H] >= 0 and row[_START_H] + (row[_COUNT_H] - 1) * row[_INC_H] < row[_LIMIT_H] and row[_TAPS_H] == 1
+    )
+    inside_w = (
+        row[_START_W] >= 0 and row[_START_W] + (row[_COUNT_W] - 1) * row[_INC_W] < row[_LIMIT_W] and row[_TAPS_W] == 1
+    )
+    if inside_h and inside_w and _START_H not in steps and _START_W not in steps:
+        return times * row[_COUNT_B] * row[_COUNT_H] * row[_COUNT_W]
+    count, left = row[_COUNT_B], times
     for start, inc, number, tap, taps, limit in (
-        (Field.START_H, Field.INC_H, Field.COUNT_H, Field.TAP_H, Field.TAPS_H, Field.LIMIT_H),
-        (Field.START_W, Field.INC_W, Field.COUNT_W, Field.TAP_W, Field.TAPS_W, Field.LIMIT_W),
+        (_START_H, _INC_H, _COUNT_H, _TAP_H, _TAPS_H, _LIMIT_H),
+        (_START_W, _INC_W, _COUNT_W, _TAP_W, _TAPS_W, _LIMIT_W),
     ):
         starts = np.array([row[start]])
-        for at, loop, field, step in program.steps.tolist():
-            if at == item and field == start:
-                starts = (starts[:, None] + step * np.arange(loops[loop])).ravel()
-                left //= loops[loop]
+        for loop, step in steps.get(start, ()):
+            starts = (starts[:, None] + step * np.arange(loops[loop])).ravel()
+            left //= loops[loop]
         places = starts[:, None, None] + row[inc] * np.arange(row[number])[:, None] + row[tap] * np.arange(row[taps])
         count *= int(np.count_nonzero((places >= 0) & (places < row[limit])))
     return count * left
@@ -168,11 +246,11 @@ def _lines_inside(program: Program, item: int, row: list[int], times: int) -> in
 
 def _pages(row: list[int], page: int) -> int:
     """Row-buffer activations of one transfer whose first byte begins a page: pages that its box of lines spans."""
-    pages, span = _up(row[Field.LINE_BYTES], page), row[Field.LINE_BYTES]
+    pages, span = _up(row[_LINE_BYTES], page), row[_LINE_BYTES]
     for count, step in (
-        (row[Field.COUNT_W], row[Field.STEP_W]),
-        (row[Field.COUNT_H], row[Field.STEP_H]),
-        (row[Field.COUNT_B], row[Field.STEP_B]),
+        (row[_COUNT_W], row[_STEP_W]),
+        (row[_COUNT_H], row[_STEP_H]),
+        (row[_COUNT_B], row[_STEP_B]),
     ):
         span = (count - 1) * abs(step) + span
         pages = min(count * pages, _up(span, page))

@@ -1,7 +1,8 @@
 """The one description of an accelerator: array, memories, vector unit, DRAM, control.
 
 `Accelerator` is a frozen, validated pydantic model; `load_accelerator` reads a TOML file or a preset's name. What the fields
-mean in time is docs/contracts/cycles.md, in energy docs/contracts/energy.md.
+mean in time is docs/contracts/cycles.md, in energy
+docs/contracts/energy.md.
 """
 
 from __future__ import annotations
@@ -101,6 +102,9 @@ class Dram(_Part):
         Row of the energy table: ``"DDR4-2400"``, ``"LPDDR4-2400"`` or ``"HBM2"``.
     bytes_per_cycle : int
         Width of the one memory port [bytes per accelerator cycle], a power of two, 1 to 4096.
+    channels : int
+        Parallel channels that make up this width; each moves one beat of `beat_bytes` a cycle, the granularity of all transfers and layouts. Divides
+        `bytes_per_cycle`; a power of two.
     latency_cycles : int
         Request to data, and write to response [cycles], 1 to 4096.
     page_bytes : int
@@ -109,16 +113,24 @@ class Dram(_Part):
 
     kind: Literal["DDR4-2400", "LPDDR4-2400", "HBM2"]
     bytes_per_cycle: Annotated[int, Field(ge=1, le=4096)]
+    channels: Annotated[int, Field(ge=1, le=64)] = 1
     latency_cycles: Annotated[int, Field(ge=1, le=4096)]
     page_bytes: Annotated[int, Field(ge=64, le=65536)] = 2048
 
     @model_validator(mode="after")
     def _powers_of_two(self) -> Dram:
-        for name in ("bytes_per_cycle", "page_bytes"):
+        if self.channels > self.bytes_per_cycle:
+            raise ValueError(f"channels must be at most bytes_per_cycle, {self.bytes_per_cycle}, not {self.channels}")
+        for name in ("bytes_per_cycle", "channels", "page_bytes"):
             value = getattr(self, name)
             if value & (value - 1):
                 raise ValueError(f"{name} must be a power of two, not {value}")
         return self
+
+    @property
+    def beat_bytes(self) -> int:
+        """Bytes that one channel moves in a cycle: the unit of transfers and of line alignment in DRAM."""
+        return self.bytes_per_cycle // self.channels
 
 
 class Control(_Part):
@@ -164,6 +176,14 @@ class Accelerator(_Part):
     vector: Vector
     dram: Dram
     control: Control = Control()
+
+    @model_validator(mode="after")
+    def _lanes_fit_lines(self) -> Accelerator:
+        if self.vector.lanes > self.array.cols:
+            raise ValueError(
+                f"vector.lanes must be at most array.cols, {self.array.cols} (one accumulator line), not {self.vector.lanes}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _memories_hold_lines(self) -> Accelerator:

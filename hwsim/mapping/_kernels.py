@@ -1,6 +1,7 @@
 """Compiled lowering of matrix segments: tile sizes → items of a program, and the search over tile sizes.
 
-`emit` writes the commands of one tiled GEMM or convolution (docs/contracts/program.md); `search` times every candidate that its lower
+`emit` writes the commands of one tiled GEMM or convolution (docs/contracts/program.md); `search` times every
+candidate that its lower
 bound does not exclude. The readable contract, and the meaning of the spec vectors, is in `hwsim.mapping.matrix`.
 """
 
@@ -11,7 +12,7 @@ from numba import njit
 
 from hwsim.timing._kernels import time_rows
 
-__all__ = ["MACHINE", "MAX_ITEMS", "SPEC", "TILE", "emit", "search", "sizes_of", "smallest"]
+__all__ = ["MAX_ITEMS", "SPEC", "TILE", "emit", "search", "sizes_of", "smallest"]
 
 #: Longest program of one matrix segment [items], and its steps.
 MAX_ITEMS = 1200
@@ -19,13 +20,12 @@ MAX_STEPS = 8192
 
 _NAMES_SPEC = (
     "FORM GROUPS B H W TAPS_H TAPS_W INC_H INC_W TAP_H TAP_W START_H START_W LIMIT_H LIMIT_W C N IN_BYTES OUT_BYTES "
-    "X_B X_H X_W X_GROUP X_BY_K X_ODD W_BY_K W_LINE W_TAP_H W_TAP_W W_OFFSET W_GROUP W_ODD Y_B Y_H Y_W Y_OFFSET Y_GROUP Y_ODD BIAS"
-).split()
-_NAMES_MACHINE = "ROWS COLS LINE DATAFLOW ALPHA MU BETA BUS LATENCY LANES VECTOR_LATENCY BANK_LINES BANKS SUM_LINES QUEUE DISPATCH".split()
-_NAMES_TILE = "B H W C N TAPS_H EXPANDED ORDER DEFER".split()
-SPEC = {name: i for i, name in enumerate(_NAMES_SPEC)}
-MACHINE = {name: i for i, name in enumerate(_NAMES_MACHINE)}
-TILE = {name: i for i, name in enumerate(_NAMES_TILE)}
+    "X_B X_H X_W X_GROUP X_BY_K X_ODD W_BY_K W_LINE W_TAP_H W_TAP_W W_OFFSET W_GROUP W_ODD Y_B Y_H Y_W Y_OFFSET "
+    "Y_GROUP Y_ODD BIAS"
+)
+_NAMES_TILE = "B H W C N TAPS_H EXPANDED ORDER DEFER"
+SPEC = {name: i for i, name in enumerate(_NAMES_SPEC.split())}
+TILE = {name: i for i, name in enumerate(_NAMES_TILE.split())}
 
 # Spec vector.
 (
@@ -36,8 +36,8 @@ TILE = {name: i for i, name in enumerate(_NAMES_TILE)}
 # Machine vector.
 (
     ROWS, COLS, LINE, DATAFLOW, ALPHA, MU, BETA, BUS, LATENCY, LANES, VECTOR_LATENCY, BANK_LINES, BANKS, SUM_LINES,
-    QUEUE, DISPATCH,
-) = range(16)  # fmt: skip
+    QUEUE, DISPATCH, CHANNELS,
+) = range(17)  # fmt: skip
 # Tile vector.
 T_B, T_H, T_W, T_C, T_N, T_TAPS_H, T_EXPANDED, T_ORDER, T_DEFER = range(9)
 
@@ -310,12 +310,12 @@ def _move_pixels(rows, r, s, t, load, sb, sh, sw, base, stack, depth, steps, cou
 
 
 @njit(cache=True)
-def _box(rows, r, unit, operand, lines, beats, line_bytes, tail, wait, post, slot):  # type: ignore[no-untyped-def]
+def _box(rows, r, m, unit, operand, lines, beats, line_bytes, wait, post, slot):  # type: ignore[no-untyped-def]
     """Write what loads and stores share."""
     rows[r, :] = 0
     rows[r, F_UNIT] = unit
-    rows[r, F_OCCUPANCY] = lines * beats
-    rows[r, F_TAIL] = tail
+    rows[r, F_OCCUPANCY] = _up(lines * beats, m[CHANNELS])
+    rows[r, F_TAIL] = m[LATENCY]
     rows[r, F_WAIT] = wait
     rows[r, F_POST] = post
     rows[r, F_OPERAND] = operand
@@ -358,7 +358,7 @@ def _load_x(rows, r, s, m, t, costs, px, c, slot, base, stack, depth, steps, cou
     """Load the pixel operand: its patch, its expanded im2col lines, or (stored by k) its lines along k."""
     wgrad = s[FORM] != _PIXELS
     full, free = (_B_FULL, _B_FREE) if wgrad else (_A_FULL, _A_FREE)
-    _box(rows, r, _LOAD, 0, costs[X_LINES], costs[X_BEATS], c * s[IN_BYTES], m[LATENCY], free, full, slot)
+    _box(rows, r, m, _LOAD, 0, costs[X_LINES], costs[X_BEATS], c * s[IN_BYTES], free, full, slot)
     rows[r, F_OPCODE] = 1 if wgrad else 0  # scratchpad operand B or A
     count = _move(rows, r, F_OFFSET, s[X_GROUP], 3, 0, base, stack, depth, steps, count)
     if s[X_BY_K]:
@@ -389,14 +389,14 @@ def _load_x(rows, r, s, m, t, costs, px, c, slot, base, stack, depth, steps, cou
 def _load_other(rows, r, s, m, t, costs, px, c, n, slot, base, stack, depth, steps, count):  # type: ignore[no-untyped-def]
     """Load the weights (forward, dgrad) or the output gradient (wgrad)."""
     if s[FORM] != _PIXELS:
-        _box(rows, r, _LOAD, 1, costs[O_LINES], costs[O_BEATS], n * s[IN_BYTES], m[LATENCY], _A_FREE, _A_FULL, slot)
+        _box(rows, r, m, _LOAD, 1, costs[O_LINES], costs[O_BEATS], n * s[IN_BYTES], _A_FREE, _A_FULL, slot)
         rows[r, F_OFFSET] = s[Y_OFFSET]
         _pixel_box(rows, r, px[0], px[1], px[2], s[Y_B], s[Y_H], s[Y_W])
         count = _move(rows, r, F_OFFSET, s[Y_GROUP], 3, 0, base, stack, depth, steps, count)
         count = _move(rows, r, F_OFFSET, t[T_N] * s[IN_BYTES], 1, 2, base, stack, depth, steps, count)
         return _move_pixels(rows, r, s, t, False, s[Y_B], s[Y_H], s[Y_W], base, stack, depth, steps, count)
     width = n if s[W_BY_K] else c
-    _box(rows, r, _LOAD, 1, costs[O_LINES], costs[O_BEATS], width * s[IN_BYTES], m[LATENCY], _B_FREE, _B_FULL, slot)
+    _box(rows, r, m, _LOAD, 1, costs[O_LINES], costs[O_BEATS], width * s[IN_BYTES], _B_FREE, _B_FULL, slot)
     rows[r, F_OPCODE] = 1
     rows[r, F_OFFSET] = s[W_OFFSET]
     _pixel_box(rows, r, c if s[W_BY_K] else n, s[S_TAPS_H], s[S_TAPS_W], s[W_LINE], s[W_TAP_H], s[W_TAP_W])
@@ -413,7 +413,8 @@ def _store_y(rows, r, s, m, t, costs, px, c, n, slot, base, stack, depth, steps,
     """Store the results: activation lines of pixels, or weight-gradient lines of (output, tap)."""
     wgrad = s[FORM] != _PIXELS
     size = (c if wgrad else n) * s[OUT_BYTES]
-    _box(rows, r, _STORE, 2, costs[Y_LINES], costs[Y_BEATS], size, m[LATENCY], _OUT_FULL, _SUM_FREE, slot)
+    operand = 3 if s[BIAS] else 2  # the output follows the inputs
+    _box(rows, r, m, _STORE, operand, costs[Y_LINES], costs[Y_BEATS], size, _OUT_FULL, _SUM_FREE, slot)
     if wgrad:
         rows[r, F_OFFSET] = s[W_OFFSET]
         _pixel_box(rows, r, n, t[T_TAPS_H], s[S_TAPS_W], s[W_LINE], s[W_TAP_H], s[W_TAP_W])
@@ -555,9 +556,7 @@ def emit(s, m, t, rows, steps):  # type: ignore[no-untyped-def]
             _tile_costs(s, m, t, dims, edge[0], edge[1], edge[2], costs)
             if x_outer:
                 kinds[r, 0] = slot_x
-                count = _load_x(
-                    rows, r, s, m, t, costs, px, c, counters[slot_x] % 2, base, stack, depth, steps, count
-                )
+                count = _load_x(rows, r, s, m, t, costs, px, c, counters[slot_x] % 2, base, stack, depth, steps, count)
                 counters[slot_x] += 1
             else:
                 kinds[r, 0] = slot_o
@@ -580,7 +579,9 @@ def emit(s, m, t, rows, steps):  # type: ignore[no-untyped-def]
             base[inner] = script_y[iy, 2:5]
             n = dims[1, 3] if edge[1] else t[T_N]
             if s[BIAS]:
-                _box(rows, r, _LOAD, 3, 1, _beats(4 * n, m[BUS], False), 4 * n, m[LATENCY], _REST_FREE, _IN_FULL, 0)
+                # Its parts start where the outputs do: off the bus's grid if a tile's, or a group's, outputs do not fill it.
+                off = (t[T_N] < s[S_N] and 4 * t[T_N] % m[BUS] != 0) or (s[GROUPS] > 1 and 4 * s[S_N] % m[BUS] != 0)
+                _box(rows, r, m, _LOAD, 2, 1, _beats(4 * n, m[BUS], off), 4 * n, _REST_FREE, _IN_FULL, 0)
                 rows[r, F_OPCODE] = 2  # into the accumulator
                 rows[r, F_SLOT_A] = counters[2] % 2
                 kinds[r, 0] = 2
@@ -648,9 +649,7 @@ def emit(s, m, t, rows, steps):  # type: ignore[no-untyped-def]
             kinds[r, 0] = 2
             r += 1
             kinds[r, 0] = 2
-            count = _store_y(
-                rows, r, s, m, t, costs, px, c, n, counters[2] % 2, base, stack, depth, steps, count
-            )
+            count = _store_y(rows, r, s, m, t, costs, px, c, n, counters[2] % 2, base, stack, depth, steps, count)
             rows[r, F_DEFER] = t[T_DEFER] * loads_a_step
             counters[2] += 1
             r += 1
@@ -661,53 +660,73 @@ def emit(s, m, t, rows, steps):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _bound(s, m, t, dims, costs):  # type: ignore[no-untyped-def]
-    """Lower bound of the cycles, and beats on the port, of one tiling; (-1, 0) if a tile does not fit."""
-    matrix, port, vector = 0, 0, 0
+def _bounds(s, m, t, dims, costs, out):  # type: ignore[no-untyped-def]
+    """Lower bounds of the cycles, and beats on the port, of one tiling in both loop orders; False if a tile does not
+    fit.
+
+    `out` is (cycles, beats) of order 0, then of order 1. The array, the port and the vector unit are each bounded by
+    their total occupancy,
+    plus what must come before (the first tile's loads) and after (the last tile's drain and store). Two slots make
+    two more chains: a tile's loads
+    wait for the tile before the last one to leave the array, and a tile's sums for the store of those before the
+    last. Each of the two
+    interleaved chains is sequential, and the longer one lasts at least half of both.
+    """
+    matrix, vector, fixed, once_x, once_o, every_x, every_o = 0, 0, 0, 0, 0, 0, 0
     wgrad = s[FORM] != _PIXELS
     reduction = 0 if wgrad else 2
-    hoist = _count(dims, reduction) == 1
-    outer = (2 if t[T_ORDER] else 1) if wgrad else (0 if t[T_ORDER] else 1)
-    x_outer = outer == (2 if wgrad else 0)
+    x_dim, o_dim = (2, 1) if wgrad else (0, 1)
     passes = 2 if s[BIAS] else 1
-    head, tail = 0, 1 << 60
+    head, tail, chain, sums = 0, 1 << 60, 0, 0
+    kinds = np.empty((3, 2), np.int64)
+    for d in range(3):
+        around = dims[d, 0] * dims[d, 1]
+        kinds[d, 0], kinds[d, 1] = around * dims[d, 2], around if dims[d, 3] else 0
+    edge = np.empty(3, np.int64)
     for ep in range(2):
-        count_p = dims[0, 0] * dims[0, 1] * ((1 if dims[0, 3] else 0) if ep else dims[0, 2])
-        if count_p == 0:
-            continue
+        edge[0] = ep
         for en in range(2):
-            count_n = (1 if dims[1, 3] else 0) if en else dims[1, 2]
-            if count_n == 0:
-                continue
+            edge[1] = en
             for ec in range(2):
-                count_c = dims[2, 0] * ((1 if dims[2, 3] else 0) if ec else dims[2, 2])
-                if count_c == 0:
+                edge[2] = ec
+                tiles = kinds[0, ep] * kinds[1, en] * kinds[2, ec]
+                if tiles == 0:
                     continue
                 _tile_costs(s, m, t, dims, ep, en, ec, costs)
                 if not _fits(m, costs):
-                    return -1, 0
-                tiles = count_p * count_n * count_c
+                    return False
                 matrix += tiles * costs[FOLD_COUNT] * costs[FOLD_INTERVAL]
-                # A hoisted operand is loaded once per tile of the outer dimension (the inner one's count drops out).
-                count_inner = (count_n if wgrad else count_p) if outer == (2 if wgrad else 1) else (count_c if wgrad else count_n)
-                counted = (en if wgrad else ep) if outer == (2 if wgrad else 1) else (ec if wgrad else en)
-                inner_dim = (1 if wgrad else 0) if outer == (2 if wgrad else 1) else (2 if wgrad else 1)
-                first_kind = 0 if dims[inner_dim, 2] > 0 else 1
-                once = tiles // count_inner if counted == first_kind else 0
-                port += (once if hoist and x_outer else tiles) * costs[X_LINES] * costs[X_BEATS]
-                port += (once if hoist and not x_outer else tiles) * costs[O_LINES] * costs[O_BEATS]
-                outputs = count_n * (count_c if wgrad else count_p)
-                if (ep if wgrad else ec) == (0 if dims[reduction, 2] > 0 else 1):
-                    store = costs[Y_LINES] * costs[Y_BEATS]
+                x = _up(costs[X_LINES] * costs[X_BEATS], m[CHANNELS])
+                o = _up(costs[O_LINES] * costs[O_BEATS], m[CHANNELS])
+                every_x += tiles * x
+                every_o += tiles * o
+                if edge[o_dim] == 0:  # an operand that stays is loaded once per tile of its own dimension
+                    once_x += tiles // kinds[o_dim, 0] * x
+                if edge[x_dim] == 0:
+                    once_o += tiles // kinds[x_dim, 0] * o
+                busy = costs[FOLD_COUNT] * costs[FOLD_INTERVAL]
+                chain += tiles * (busy + costs[MATRIX_TAIL] + m[LATENCY])
+                sums += tiles * busy
+                if edge[reduction] == 0:
+                    outputs = tiles // kinds[reduction, 0]
+                    store = _up(costs[Y_LINES] * costs[Y_BEATS], m[CHANNELS])
                     drain = passes * (costs[SUM_SPACE] * _up(costs[SUM_COLUMNS], m[LANES]) + m[VECTOR_LATENCY])
-                    port += outputs * store
+                    fixed += outputs * store
                     vector += outputs * drain
+                    sums += outputs * (costs[MATRIX_TAIL] + drain + store + m[LATENCY])
                     tail = min(tail, store + drain)
                 if head == 0:
-                    head = costs[X_LINES] * costs[X_BEATS] + costs[O_LINES] * costs[O_BEATS]
-    ends = m[DISPATCH] + 2 * m[LATENCY] + tail
+                    head = x + o
+    stays = _count(dims, reduction) == 1
     groups = s[GROUPS]
-    return max(groups * matrix + head + ends, groups * port + m[DISPATCH] + m[LATENCY], groups * vector + head), groups * port
+    for order in range(2):
+        port = fixed + (once_x if stays and order == 1 else every_x) + (once_o if stays and order == 0 else every_o)
+        after = m[DISPATCH] + 2 * m[LATENCY] + tail
+        cycles = max(groups * matrix + head + after, groups * port + m[DISPATCH] + m[LATENCY])
+        loads = (0 if stays and order == 1 else every_x) + (0 if stays and order == 0 else every_o)
+        out[2 * order] = max(cycles, groups * vector + head, groups * (chain + loads) // 2, groups * sums // 2)
+        out[2 * order + 1] = groups * port
+    return True
 
 
 @njit(cache=True)
@@ -732,6 +751,7 @@ def _candidates(s, m, tiles, bounds, beats):  # type: ignore[no-untyped-def]
     t = np.zeros(9, np.int64)
     dims = np.empty((3, 4), np.int64)
     costs = np.zeros(15, np.int64)
+    both = np.zeros(4, np.int64)
     cs, ns = np.empty(64, np.int64), np.empty(64, np.int64)
     wgrad = s[FORM] != _PIXELS
     flow = m[DATAFLOW]
@@ -774,15 +794,15 @@ def _candidates(s, m, tiles, bounds, beats):  # type: ignore[no-untyped-def]
                         t[T_N] = ns[jn]
                         t[T_EXPANDED] = expanded
                         _extents(s, t, dims)
-                        for order in range(2):
-                            t[T_ORDER] = order
-                            bound, port = _bound(s, m, t, dims, costs)
-                            if bound < 0:
-                                break
+                        if not _bounds(s, m, t, dims, costs, both):
+                            continue
+                        # Only an operand that stays makes the orders differ.
+                        for order in range(2 if _count(dims, 0 if wgrad else 2) == 1 else 1):
                             if found < len(bounds):
                                 tiles[found] = t
-                                bounds[found] = bound
-                                beats[found] = port
+                                tiles[found, T_ORDER] = order
+                                bounds[found] = both[2 * order]
+                                beats[found] = both[2 * order + 1]
                                 found += 1
     return found
 

@@ -56,4 +56,4 @@ def element_bytes(tensor: Tensor, hw: Accelerator) -> int:
 def stored_bytes(tensor: Tensor, hw: Accelerator) -> int:
     """Bytes that a tensor takes in DRAM, padding included."""
     line = tensor.shape[-1] if tensor.shape else 1
-    return tensor.elements // line * pitch(line, element_bytes(tensor, hw), hw.dram.bytes_per_cycle)
+    return tensor.elements // line * pitch(line, element_bytes(tensor, hw), hw.dram.beat_bytes)

@@ -1,7 +1,9 @@
 """Matrix segments: linear and convolution, forward, dgrad and wgrad, described for the tiling kernels.
 
-A segment is one of two forms (docs/contracts/cycles.md, section 2). *Pixels × channels*: ``y[p, n] = Σ x[p·inc + tap, c] · w[n, tap, c]`` over taps and channels
-(forward; dgrad, one segment per residue class of a strided convolution; plain GEMM). *wgrad*: ``w[n, tap, c] = Σ y[p, n] · x[p·inc + tap, c]`` over pixels.
+A segment is one of two forms (docs/contracts/cycles.md, section 2). *Pixels × channels*: ``y[p, n] = Σ x[p·inc +
+tap, c] · w[n, tap, c]`` over taps and channels
+(forward; dgrad, one segment per residue class of a strided convolution; plain GEMM). *wgrad*: ``w[n, tap, c] = Σ
+y[p, n] · x[p·inc + tap, c]`` over pixels.
 """
 
 from __future__ import annotations
@@ -62,24 +64,39 @@ class Tiling:
 
 
 def machine_vector(hw: Accelerator) -> NDArray[np.int64]:
-    """What the kernels need of an accelerator: ndarray of shape (16,)."""
+    """What the kernels need of an accelerator: ndarray of shape (17,)."""
     a = hw.array
     return np.array(
         [
-            a.rows, a.cols, hw.line_elements, _DATAFLOW_CODE[a.dataflow], a.add_latency_cycles,
-            a.multiply_latency_cycles, hw.accumulator.add_latency_cycles, hw.dram.bytes_per_cycle,
-            hw.dram.latency_cycles, hw.vector.lanes, hw.vector.latency_cycles, hw.scratchpad_bank_lines,
-            hw.scratchpad.banks, hw.accumulator_slot_lines, hw.control.queue_depth, dispatch_cycles(hw),
+            a.rows,
+            a.cols,
+            hw.line_elements,
+            _DATAFLOW_CODE[a.dataflow],
+            a.add_latency_cycles,
+            a.multiply_latency_cycles,
+            hw.accumulator.add_latency_cycles,
+            hw.dram.beat_bytes,
+            hw.dram.latency_cycles,
+            hw.vector.lanes,
+            hw.vector.latency_cycles,
+            hw.scratchpad_bank_lines,
+            hw.scratchpad.banks,
+            hw.accumulator_slot_lines,
+            hw.control.queue_depth,
+            dispatch_cycles(hw),
+            hw.dram.channels,
         ],
         np.int64,
-    )  # fmt: skip
+    )
 
 
 def tile_segment(segment: MatrixSegment, hw: Accelerator, name: str) -> Tiling:
     """Find the tiling with the fewest cycles, then the fewest beats on the port.
 
-    Exact over: channels and outputs ``⌈size ÷ 2^i⌉`` rounded up to the array, pixel boxes that halve the batch, then the height, then the width, one or all
-    kernel rows (wgrad), patch or expanded im2col, both loop orders, and stores deferred by one or two tiles. What a lower bound excludes is not timed.
+    Exact over: channels and outputs ``⌈size ÷ 2^i⌉`` rounded up to the array, pixel boxes that halve the batch, then
+    the height, then the width, one or all
+    kernel rows (wgrad), patch or expanded im2col, both loop orders, and stores deferred by one or two tiles. What a
+    lower bound excludes is not timed.
 
     Raises
     ------
@@ -119,9 +136,17 @@ def _too_small(spec: NDArray[np.int64], machine: NDArray[np.int64], hw: Accelera
 
 
 def gemm_segment(
-    m: int, k: int, n: int, hw: Accelerator, *, transpose_a: bool = False, transpose_b: bool = False, bias: bool = False,
-    wgrad: bool = False, out_bytes: int | None = None,
-) -> MatrixSegment:  # fmt: skip
+    m: int,
+    k: int,
+    n: int,
+    hw: Accelerator,
+    *,
+    transpose_a: bool = False,
+    transpose_b: bool = False,
+    bias: bool = False,
+    wgrad: bool = False,
+    out_bytes: int | None = None,
+) -> MatrixSegment:
     """Describe C (m, n) = A (m, k) · B (k, n), operands in DRAM as stored lines.
 
     Parameters
@@ -139,27 +164,78 @@ def gemm_segment(
     out_bytes : int, optional
         Bytes of a result element; the operand's by default, 4 for `wgrad`.
     """
-    e, bus = hw.operand_bytes, hw.dram.bytes_per_cycle
+    e, bus = hw.operand_bytes, hw.dram.beat_bytes
     if wgrad:
         x, y, w = pitch(n, e, bus), pitch(m, e, bus), pitch(n, 4, bus)
         return MatrixSegment.of(
-            FORM=1, GROUPS=1, B=k, H=1, W=1, TAPS_H=1, TAPS_W=1, INC_H=1, INC_W=1, TAP_H=1, TAP_W=1, LIMIT_H=1, LIMIT_W=1,
-            C=n, N=m, IN_BYTES=e, OUT_BYTES=out_bytes or 4, X_B=x, X_H=x, X_W=x, Y_B=y, Y_H=y, Y_W=y, W_LINE=w, W_TAP_H=w, W_TAP_W=w,
-        )  # fmt: skip
+            FORM=1,
+            GROUPS=1,
+            B=k,
+            H=1,
+            W=1,
+            TAPS_H=1,
+            TAPS_W=1,
+            INC_H=1,
+            INC_W=1,
+            TAP_H=1,
+            TAP_W=1,
+            LIMIT_H=1,
+            LIMIT_W=1,
+            C=n,
+            N=m,
+            IN_BYTES=e,
+            OUT_BYTES=out_bytes or 4,
+            X_B=x,
+            X_H=x,
+            X_W=x,
+            Y_B=y,
+            Y_H=y,
+            Y_W=y,
+            W_LINE=w,
+            W_TAP_H=w,
+            W_TAP_W=w,
+        )
     out = out_bytes or e
     x = pitch(m if transpose_a else k, e, bus)
     w = pitch(k if transpose_b else n, e, bus)
     y = pitch(n, out, bus)
     return MatrixSegment.of(
-        GROUPS=1, B=m, H=1, W=1, TAPS_H=1, TAPS_W=1, INC_H=1, INC_W=1, TAP_H=1, TAP_W=1, LIMIT_H=1, LIMIT_W=1, C=k, N=n,
-        IN_BYTES=e, OUT_BYTES=out, X_B=x, X_H=x, X_W=x, X_BY_K=transpose_a, W_BY_K=not transpose_b, W_LINE=w, W_TAP_H=w, W_TAP_W=w,
-        Y_B=y, Y_H=y, Y_W=y, BIAS=bias,
-    )  # fmt: skip
+        GROUPS=1,
+        B=m,
+        H=1,
+        W=1,
+        TAPS_H=1,
+        TAPS_W=1,
+        INC_H=1,
+        INC_W=1,
+        TAP_H=1,
+        TAP_W=1,
+        LIMIT_H=1,
+        LIMIT_W=1,
+        C=k,
+        N=n,
+        IN_BYTES=e,
+        OUT_BYTES=out,
+        X_B=x,
+        X_H=x,
+        X_W=x,
+        X_BY_K=transpose_a,
+        W_BY_K=not transpose_b,
+        W_LINE=w,
+        W_TAP_H=w,
+        W_TAP_W=w,
+        Y_B=y,
+        Y_H=y,
+        Y_W=y,
+        BIAS=bias,
+    )
 
 
 @dataclass(frozen=True)
 class _Axis:
-    """One residue class of one axis of a strided dgrad: input positions ``first + stride · j``, taps in arithmetic progression."""
+    """One residue class of one axis of a strided dgrad: input positions ``first + stride · j``, taps in arithmetic
+    progression.
+    """
 
     first: int
     positions: int
@@ -176,14 +252,26 @@ def _classes(size: int, taps: int, stride: int, padding: int, dilation: int) -> 
         step = stride // gcd(stride, dilation)
         first = members[0] if members else 0
         yield _Axis(
-            residue, -(-(size - residue) // stride), len(members), first, step,
-            (residue + padding - first * dilation) // stride, -(step * dilation) // stride,
-        )  # fmt: skip
+            residue,
+            -(-(size - residue) // stride),
+            len(members),
+            first,
+            step,
+            (residue + padding - first * dilation) // stride,
+            -(step * dilation) // stride,
+        )
 
 
 def conv_segments(
-    phase: str, x: tuple[int, ...], w: tuple[int, ...], y: tuple[int, ...], attrs: Mapping[str, Any], hw: Accelerator, *, bias: bool = False
-) -> tuple[list[MatrixSegment], int]:  # fmt: skip
+    phase: str,
+    x: tuple[int, ...],
+    w: tuple[int, ...],
+    y: tuple[int, ...],
+    attrs: Mapping[str, Any],
+    hw: Accelerator,
+    *,
+    bias: bool = False,
+) -> tuple[list[MatrixSegment], int]:
     """Describe a convolution: ``"forward"``, ``"dgrad"`` or ``"wgrad"``.
 
     Parameters
@@ -206,7 +294,7 @@ def conv_segments(
     zero_lines : int
         dgrad only: input positions (lines) that no tap reaches, whose gradient is zero.
     """
-    e, bus, groups = hw.operand_bytes, hw.dram.bytes_per_cycle, int(attrs["groups"])
+    e, bus, groups = hw.operand_bytes, hw.dram.beat_bytes, int(attrs["groups"])
     (sh, sw), (ph, pw), (dh, dw) = attrs["stride"], attrs["padding"], attrs["dilation"]
     out, kh, kw, ci = w
     co = out // groups
@@ -218,12 +306,41 @@ def conv_segments(
         out_pitch = pitch(ci, 4, bus)
         weights = out_pitch if phase == "wgrad" else wp
         segment = MatrixSegment.of(
-            FORM=phase == "wgrad", GROUPS=groups, B=y[0], H=y[1], W=y[2], TAPS_H=kh, TAPS_W=kw, INC_H=sh, INC_W=sw, TAP_H=dh, TAP_W=dw,
-            START_H=-ph, START_W=-pw, LIMIT_H=x[1], LIMIT_W=x[2], C=ci, N=co, IN_BYTES=e, OUT_BYTES=4 if phase == "wgrad" else e,
-            X_B=image_x.batch, X_H=image_x.row, X_W=image_x.pixel, X_GROUP=ci * e, X_ODD=odd_x, W_LINE=kh * kw * weights, W_TAP_H=kw * weights,
-            W_TAP_W=weights, W_GROUP=co * kh * kw * weights, Y_B=image_y.batch, Y_H=image_y.row, Y_W=image_y.pixel, Y_GROUP=co * e,
-            Y_ODD=odd_y, BIAS=bias,
-        )  # fmt: skip
+            FORM=phase == "wgrad",
+            GROUPS=groups,
+            B=y[0],
+            H=y[1],
+            W=y[2],
+            TAPS_H=kh,
+            TAPS_W=kw,
+            INC_H=sh,
+            INC_W=sw,
+            TAP_H=dh,
+            TAP_W=dw,
+            START_H=-ph,
+            START_W=-pw,
+            LIMIT_H=x[1],
+            LIMIT_W=x[2],
+            C=ci,
+            N=co,
+            IN_BYTES=e,
+            OUT_BYTES=4 if phase == "wgrad" else e,
+            X_B=image_x.batch,
+            X_H=image_x.row,
+            X_W=image_x.pixel,
+            X_GROUP=ci * e,
+            X_ODD=odd_x,
+            W_LINE=kh * kw * weights,
+            W_TAP_H=kw * weights,
+            W_TAP_W=weights,
+            W_GROUP=co * kh * kw * weights,
+            Y_B=image_y.batch,
+            Y_H=image_y.row,
+            Y_W=image_y.pixel,
+            Y_GROUP=co * e,
+            Y_ODD=odd_y,
+            BIAS=bias,
+        )
         return [segment], 0
     segments, zero = [], 0
     for v in _classes(x[1], kh, sh, ph, dh):
@@ -233,12 +350,41 @@ def conv_segments(
                 continue
             segments.append(
                 MatrixSegment.of(
-                    GROUPS=groups, B=x[0], H=v.positions, W=h.positions, TAPS_H=v.taps, TAPS_W=h.taps, INC_H=1, INC_W=1, TAP_H=v.move, TAP_W=h.move,
-                    START_H=v.start, START_W=h.start, LIMIT_H=y[1], LIMIT_W=y[2], C=co, N=ci, IN_BYTES=e, OUT_BYTES=e,
-                    X_B=image_y.batch, X_H=image_y.row, X_W=image_y.pixel, X_GROUP=co * e, X_ODD=odd_y, W_BY_K=1, W_LINE=kh * kw * wp,
-                    W_TAP_H=v.tap_step * kw * wp, W_TAP_W=h.tap_step * wp, W_OFFSET=(v.first_tap * kw + h.first_tap) * wp,
-                    W_GROUP=co * kh * kw * wp, Y_B=image_x.batch, Y_H=sh * image_x.row, Y_W=sw * image_x.pixel,
-                    Y_OFFSET=v.first * image_x.row + h.first * image_x.pixel, Y_GROUP=ci * e, Y_ODD=odd_x,
-                )  # fmt: skip
+                    GROUPS=groups,
+                    B=x[0],
+                    H=v.positions,
+                    W=h.positions,
+                    TAPS_H=v.taps,
+                    TAPS_W=h.taps,
+                    INC_H=1,
+                    INC_W=1,
+                    TAP_H=v.move,
+                    TAP_W=h.move,
+                    START_H=v.start,
+                    START_W=h.start,
+                    LIMIT_H=y[1],
+                    LIMIT_W=y[2],
+                    C=co,
+                    N=ci,
+                    IN_BYTES=e,
+                    OUT_BYTES=e,
+                    X_B=image_y.batch,
+                    X_H=image_y.row,
+                    X_W=image_y.pixel,
+                    X_GROUP=co * e,
+                    X_ODD=odd_y,
+                    W_BY_K=1,
+                    W_LINE=kh * kw * wp,
+                    W_TAP_H=v.tap_step * kw * wp,
+                    W_TAP_W=h.tap_step * wp,
+                    W_OFFSET=(v.first_tap * kw + h.first_tap) * wp,
+                    W_GROUP=co * kh * kw * wp,
+                    Y_B=image_x.batch,
+                    Y_H=sh * image_x.row,
+                    Y_W=sw * image_x.pixel,
+                    Y_OFFSET=v.first * image_x.row + h.first * image_x.pixel,
+                    Y_GROUP=ci * e,
+                    Y_ODD=odd_x,
+                )
             )
     return segments, zero

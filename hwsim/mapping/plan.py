@@ -64,7 +64,9 @@ def plan_op(op: Op, graph: Graph, hw: Accelerator) -> OpPlan:
         segments, streams = matrix
         return plan_segments(segments, streams, hw, op.name)
     if op.kind not in STREAMS:
-        raise HwsimError(f"no lowering for op '{op.kind}' (node '{op.name}'); cut the graph before it or add one in hwsim/mapping/vector.py")
+        raise HwsimError(
+            f"no lowering for op '{op.kind}' (node '{op.name}'); cut the graph before it or add one in hwsim/mapping/vector.py"
+        )
     return plan_segments([], STREAMS[op.kind](op, tensors, hw), hw, op.name)
 
 
@@ -84,7 +86,9 @@ def plan_segments(segments: list[MatrixSegment], streams: list[Stream], hw: Acce
     return OpPlan(tuple(programs), cycles, "; ".join(dict.fromkeys(words)) or "a view, no command")
 
 
-def _matrix_segments(op: Op, tensors: tuple[Tensor, ...], hw: Accelerator) -> tuple[list[MatrixSegment], list[Stream]] | None:
+def _matrix_segments(
+    op: Op, tensors: tuple[Tensor, ...], hw: Accelerator
+) -> tuple[list[MatrixSegment], list[Stream]] | None:
     shapes = [t.shape for t in tensors]
     if op.kind == "linear":
         (batch, features), (out, _) = shapes[0], shapes[1]
@@ -104,6 +108,6 @@ def _matrix_segments(op: Op, tensors: tuple[Tensor, ...], hw: Accelerator) -> tu
     if op.kind == "conv2d_dgrad":
         y, w, x = shapes
         segments, zeros = conv_segments("dgrad", x, w, y, op.attrs, hw)
-        line = image_of(x, hw.operand_bytes, hw.dram.bytes_per_cycle).pixel
+        line = image_of(x, hw.operand_bytes, hw.dram.beat_bytes).pixel
         return segments, [zero_stream(zeros, line, 2)(hw)] if zeros else []
     return None

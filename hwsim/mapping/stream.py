@@ -1,13 +1,15 @@
 """Streamed segments: tiles of lines through the accumulator and the vector unit, double-buffered.
 
-A `Stream` says, for a tile of a given size, what is loaded, computed and stored; `tile_stream` finds the tile size with the fewest cycles and
+A `Stream` says, for a tile of a given size, what is loaded, computed and stored; `tile_stream` finds the tile size
+with the fewest cycles and
 writes the program (docs/contracts/program.md). Which streams an op needs is in `hwsim.mapping.vector`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from math import prod
 
 import numpy as np
 
@@ -36,9 +38,11 @@ class Move:
         Bytes from image to image, row to row, pixel to pixel.
     offset : int
         Byte offset of the first tile.
-    per_tile, per_outer : int
-        Byte offset from tile to tile and from outer iteration to the next.
-    start, inc, rows_per_tile : int
+    per_tile : int
+        Byte offset from tile to tile.
+    per_outer : tuple of int
+        Byte offset from iteration to iteration of each outer loop of the stream.
+    start, rows_per_tile : int
         Row coordinate of the first tile's first row, and its step per tile: rows outside the limits are padding.
     limits : tuple of int or None
         Rows and pixels of the tensor; `None` where the box lies inside by construction.
@@ -54,7 +58,7 @@ class Move:
     strides: tuple[int, int, int] = (0, 0, 0)
     offset: int = 0
     per_tile: int = 0
-    per_outer: int = 0
+    per_outer: tuple[int, ...] = ()
     start: int = 0
     start_w: int = 0
     rows_per_tile: int = 0
@@ -83,20 +87,20 @@ class Tile:
 
 @dataclass(frozen=True)
 class Stream:
-    """A streamed segment: `outer` × `size` units, cut into tiles of a multiple of `quantum` units."""
+    """A streamed segment: loops `outers` around `size` units, cut into tiles of a multiple of `quantum` units."""
 
     size: int
     tile: Callable[[int], Tile]
-    outer: int = 1
+    outers: tuple[int, ...] = ()
     quantum: int = 1
     prologue: Tile | None = None
     epilogue: Tile | None = None
     unit: str = "lines"
-    sizes: tuple[int, ...] = field(default=())
 
 
 def tile_stream(stream: Stream, hw: Accelerator, name: str) -> tuple[Program, int, str]:
-    """Find the tile size with the fewest cycles; exact over ``⌈size ÷ 2^i⌉`` in multiples of the quantum, and stores deferred by one tile or not.
+    """Find the tile size with the fewest cycles; exact over ``⌈size ÷ 2^i⌉`` in multiples of the quantum, and stores
+    deferred by one tile or not.
 
     Returns
     -------
@@ -113,18 +117,19 @@ def tile_stream(stream: Stream, hw: Accelerator, name: str) -> tuple[Program, in
         If the smallest tile exceeds half the accumulator; the message says by how much.
     """
     reserved = sum(t.sum_lines for t in (stream.prologue, stream.epilogue) if t)
-    best: tuple[int, int, int] | None = None
+    best: tuple[int, int] | None = None
     smallest = 0
     found: Program | None = None
     for size in _sizes(stream):
-        smallest = stream.tile(size).sum_lines + reserved
+        tile = stream.tile(size)
+        smallest = tile.sum_lines + reserved
         if smallest > hw.accumulator_slot_lines:
             continue
-        for defer in (0, 1):  # more would let a load pass the store that frees its slot
-            program = _emit(stream, size, defer, hw)
-            cycles = _cycles(program, hw)
+        program = _emit(stream, tile, size, hw)
+        for candidate in (program, _deferred(program, len(tile.loads))):
+            cycles = _cycles(candidate, hw)
             if best is None or cycles < best[0]:
-                best, found = (cycles, size, defer), program
+                best, found = (cycles, size), candidate
         if best is not None and size * 16 < best[1]:
             break
     if best is None or found is None:
@@ -133,7 +138,7 @@ def tile_stream(stream: Stream, hw: Accelerator, name: str) -> tuple[Program, in
             f"{name}: one tile must fit half the accumulator, {have * line} bytes; the smallest needs {smallest * line} bytes, "
             f"{(smallest - have) * line} more"
         )
-    return found, best[0], f"{best[1]} {stream.unit} of {stream.outer * stream.size}"
+    return found, best[0], f"{best[1]} {stream.unit} of {prod(stream.outers) * stream.size}"
 
 
 def _sizes(stream: Stream) -> list[int]:
@@ -148,6 +153,17 @@ def _sizes(stream: Stream) -> list[int]:
         parts *= 2
 
 
+def _deferred(program: Program, loads: int) -> Program:
+    """Let the loads of one tile pass each store that frees a slot; more could not pass, since they need that slot."""
+    items = program.items.copy()
+    stores = items[:, _UNIT] == _STORE
+    last = np.flatnonzero(stores & (items[:, _POST] & _IN_FREE != 0))
+    if len(last):
+        stores[last[-1] + 1 :] = False  # the epilogue's
+        items[stores, _DEFER] = loads
+    return Program(items, program.steps)
+
+
 def _cycles(program: Program, hw: Accelerator) -> int:
     busy, stalls = np.zeros(4, np.int64), np.zeros((4, len(CAUSES)), np.int64)
     cycles, status, item = time_rows(
@@ -160,68 +176,98 @@ def _cycles(program: Program, hw: Accelerator) -> int:
 
 _NONE = np.empty((0, 3), np.int64)
 _FULL, _DONE = mask(Semaphore.IN_FULL), mask(Semaphore.OUT_FULL)
+_IN_FREE, _REST_FREE = mask(Semaphore.IN_FREE), mask(Semaphore.REST_FREE)
+_LOAD, _VECTOR, _STORE, _CONTROL, _LOOP, _END = (
+    int(u) for u in (Unit.LOAD, Unit.VECTOR, Unit.STORE, Unit.CONTROL, Unit.LOOP, Unit.END)
+)
+_UNIT, _POST, _DEFER = int(Field.UNIT), int(Field.POST), int(Field.DEFER)
+_OFFSET, _START_H, _SLOT_A = int(Field.OFFSET), int(Field.START_H), int(Field.SLOT_A)
 
 
 class _Writer:
-    """Rows and steps under construction."""
+    """Rows and steps under construction; columns are those of `hwsim.program.Field`, in its order."""
 
     def __init__(self, hw: Accelerator) -> None:
-        self.hw = hw
+        self.beat, self.channels, self.latency = hw.dram.beat_bytes, hw.dram.channels, hw.dram.latency_cycles
+        self.lanes, self.vector_latency = hw.vector.lanes, hw.vector.latency_cycles
         self.rows: list[list[int]] = []
         self.steps: list[tuple[int, int, int, int]] = []
 
-    def row(self, unit: Unit, occupancy: int, **fields: int) -> int:
+    def row(self, unit: int, occupancy: int) -> list[int]:
+        """Append an item with everything else 0."""
         row = [0] * FIELDS
-        row[Field.UNIT], row[Field.OCCUPANCY] = unit, occupancy
-        for name, value in fields.items():
-            row[Field[name]] = value
+        row[0], row[1] = unit, occupancy
         self.rows.append(row)
+        return row
+
+    def move(self, move: Move, unit: int, wait: int, post: int, slot: int, at: int) -> int:
+        """Append a load or a store of tile number `at`."""
+        b, h, w = move.lines
+        beats = -(-move.line_bytes // self.beat) + move.odd
+        limit_h, limit_w = move.limits or (h, w)
+        offset = move.offset + at * move.per_tile
+        row = self.row(unit, -(-b * h * w * beats // self.channels))
+        row[2:10] = (self.latency, wait, post, 0, 2, slot, 0, 0)  # 2: the accumulator
+        row[10:22] = (
+            move.operand,
+            offset,
+            b,
+            h,
+            w,
+            *move.strides,
+            move.start + at * move.rows_per_tile,
+            move.start_w,
+            1,
+            1,
+        )
+        row[22:30] = (1, 1, 0, 0, limit_h, limit_w, move.line_bytes, beats)
         return len(self.rows) - 1
 
-    def move(self, move: Move, unit: Unit, wait: int, post: int, slot: int, defer: int, at: tuple[int, int]) -> int:
-        bus = self.hw.dram.bytes_per_cycle
-        b, h, w = move.lines
-        beats = -(-move.line_bytes // bus) + move.odd
-        limit_h, limit_w = move.limits or (h, w)
-        outer, tile = at
-        return self.row(
-            unit, b * h * w * beats, TAIL=self.hw.dram.latency_cycles, WAIT=wait, POST=post, DEFER=defer, OPCODE=2, SLOT_A=slot,
-            OPERAND=move.operand, OFFSET=move.offset + outer * move.per_outer + tile * move.per_tile, COUNT_B=b, COUNT_H=h, COUNT_W=w,
-            STEP_B=move.strides[0], STEP_H=move.strides[1], STEP_W=move.strides[2], START_H=move.start + tile * move.rows_per_tile,
-            START_W=move.start_w, INC_H=1, INC_W=1, TAPS_H=1, TAPS_W=1, LIMIT_H=limit_h, LIMIT_W=limit_w, LINE_BYTES=move.line_bytes, BEATS=beats,
-        )  # fmt: skip
-
     def micro(self, micro: Micro, wait: int, post: int, slot: int) -> int:
-        lanes = self.hw.vector.lanes
-        occupancy = micro.lines * -(-micro.columns // lanes) + self.hw.vector.latency_cycles
-        return self.row(
-            Unit.VECTOR, occupancy, WAIT=wait, POST=post, OPCODE=micro.op, SLOT_A=slot, LINES=micro.lines, COLUMNS=micro.columns, PASSES=1
-        )  # fmt: skip
+        """Append a micro-operation."""
+        row = self.row(_VECTOR, micro.lines * -(-micro.columns // self.lanes) + self.vector_latency)
+        row[3], row[4], row[6], row[7] = wait, post, int(micro.op), slot
+        row[35:38] = (micro.lines, micro.columns, 1)
+        return len(self.rows) - 1
+
+    def step(self, row: int, loop: int, per_byte: int, per_row: int, alternates: int) -> None:
+        """Let an item's offset, row coordinate and slot follow a loop."""
+        for field, step in ((_OFFSET, per_byte), (_START_H, per_row), (_SLOT_A, alternates)):
+            if step:
+                self.steps.append((row, loop, field, step))
+
+    def loop(self, count: int) -> int | None:
+        """Open a loop, unless it would run once."""
+        if count == 1:
+            return None
+        self.row(_LOOP, count)
+        return len(self.rows) - 1
 
     def program(self) -> Program:
         return Program(np.array(self.rows, np.int64), np.array(self.steps, np.int64).reshape(-1, 4))
 
 
-def _emit(stream: Stream, size: int, defer: int, hw: Accelerator) -> Program:
+def _emit(stream: Stream, tile: Tile, size: int, hw: Accelerator) -> Program:
     """Barrier, prologue, loops over tiles, epilogue."""
     out = _Writer(hw)
-    credits = {Semaphore.IN_FREE: 2} if stream.tile(size).stores else {Semaphore.REST_FREE: 2}
-    out.row(Unit.CONTROL, 0, WAIT=pack_counts(credits))
+    credits = {Semaphore.IN_FREE: 2} if tile.stores else {Semaphore.REST_FREE: 2}
+    out.row(_CONTROL, 0)[3] = pack_counts(credits)
     if stream.prologue:
         _once(out, stream.prologue)
     full, edge = divmod(stream.size, size)
-    parity = full + (1 if edge else 0)
-    outer = out.row(Unit.LOOP, stream.outer) if stream.outer > 1 else None
-    first = len(out.rows)
-    inner = out.row(Unit.LOOP, full) if full > 1 else None
-    _body(out, stream.tile(size), defer, outer, inner, parity, (0, 0), 0)
+    filled = full + (1 if edge else 0)  # slots that one iteration of the innermost outer loop fills
+    outers = []
+    for level, count in enumerate(stream.outers):
+        outers.append((out.loop(count), filled * prod(stream.outers[level + 1 :])))
+    inner = out.loop(full)
+    _body(out, tile, tile, outers, inner, 0)
     if inner is not None:
-        out.row(Unit.END, 0)
+        out.row(_END, 0)
     if edge:
-        _body(out, stream.tile(edge), defer, outer, None, parity, (0, full), full % 2, of=stream.tile(size))
-    if outer is not None:
-        out.row(Unit.END, 0)
-    del first
+        _body(out, stream.tile(edge), tile, outers, None, full)
+    for loop, _ in outers:
+        if loop is not None:
+            out.row(_END, 0)
     if stream.epilogue:
         _once(out, stream.epilogue)
     return out.program()
@@ -230,49 +276,47 @@ def _emit(stream: Stream, size: int, defer: int, hw: Accelerator) -> Program:
 def _once(out: _Writer, tile: Tile) -> None:
     """Prologue or epilogue: loads, then micro-operations, then stores, without slots to alternate."""
     for i, move in enumerate(tile.loads):
-        out.move(move, Unit.LOAD, 0, _FULL if i == len(tile.loads) - 1 else 0, 0, 0, (0, 0))
+        out.move(move, _LOAD, 0, _FULL if i == len(tile.loads) - 1 else 0, 0, 0)
     for i, micro in enumerate(tile.micros):
         wait = _FULL if i == 0 and tile.loads else 0
         out.micro(micro, wait, _DONE if i == len(tile.micros) - 1 and tile.stores else 0, 0)
     for i, move in enumerate(tile.stores):
-        out.move(move, Unit.STORE, _DONE if i == 0 else 0, 0, 0, 0, (0, 0))
+        out.move(move, _STORE, _DONE if i == 0 else 0, 0, 0, 0)
 
 
 def _body(
-    out: _Writer, tile: Tile, defer: int, outer: int | None, inner: int | None, parity: int, at: tuple[int, int], slot: int, of: Tile | None = None
-) -> None:  # fmt: skip
-    """One tile; `of` is the full tile whose strides an edge tile continues."""
-    free = mask(Semaphore.IN_FREE) if tile.stores else mask(Semaphore.REST_FREE)
-    full = of or tile
-    rows: list[tuple[int, Move | None]] = []
-    for i, (move, whole) in enumerate(zip(tile.loads, full.loads, strict=True)):
+    out: _Writer, tile: Tile, whole: Tile, outers: list[tuple[int | None, int]], inner: int | None, at: int
+) -> None:
+    """Tile number `at` of the innermost loop; an edge tile continues the strides of the `whole` one."""
+    free = _IN_FREE if tile.stores else _REST_FREE
+    turns = 1 if tile.loads else 0  # what only stores keeps to the slot that its prologue filled
+    slot = turns * at % 2
+    rows: list[tuple[int, Move]] = []
+    for i, (move, of) in enumerate(zip(tile.loads, whole.loads, strict=True)):
         wait, post = free if i == 0 else 0, _FULL if i == len(tile.loads) - 1 else 0
-        rows.append((out.move(_placed(move, whole), Unit.LOAD, wait, post, slot, 0, at), whole))
+        rows.append((out.move(_placed(move, of), _LOAD, wait, post, slot, at), of))
     for i, micro in enumerate(tile.micros):
         last = i == len(tile.micros) - 1
         post = (_DONE if tile.stores else free) if last else 0
-        rows.append((out.micro(micro, _FULL if i == 0 and tile.loads else 0, post, slot), None))
-    for i, (move, whole) in enumerate(zip(tile.stores, full.stores, strict=True)):
+        rows.append((out.micro(micro, _FULL if i == 0 and tile.loads else 0, post, slot), _STAYS))
+    for i, (move, of) in enumerate(zip(tile.stores, whole.stores, strict=True)):
         wait = _DONE if i == 0 and tile.micros else 0
         post = free if i == len(tile.stores) - 1 and tile.loads else 0
-        rows.append((out.move(_placed(move, whole), Unit.STORE, wait, post, slot, defer * len(tile.loads), at), whole))
-    for row, whole_move in rows:
-        for loop, per_byte, per_row, alternates in (
-            (inner, whole_move.per_tile if whole_move else 0, whole_move.rows_per_tile if whole_move else 0, 1),
-            (outer, whole_move.per_outer if whole_move else 0, 0, parity % 2),
-        ):
-            if loop is None:
-                continue
-            out.steps.extend(
-                (row, loop, f, step)
-                for f, step in ((Field.OFFSET, per_byte), (Field.START_H, per_row), (Field.SLOT_A, alternates))
-                if step
-            )
+        rows.append((out.move(_placed(move, of), _STORE, wait, post, slot, at), of))
+    for row, of in rows:
+        if inner is not None:
+            out.step(row, inner, of.per_tile, of.rows_per_tile, turns)
+        for level, (loop, filled) in enumerate(outers):
+            if loop is not None:
+                out.step(row, loop, of.per_outer[level] if of.per_outer else 0, 0, turns * (filled % 2))
+
+
+#: What a micro-operation's address follows: nothing but its slot.
+_STAYS = Move(0, (0, 0, 0), 0)
 
 
 def _placed(move: Move, whole: Move) -> Move:
     """An edge tile starts where full tiles would: it takes their strides."""
     if move is whole:
         return move
-    fields = {name: getattr(move, name) for name in Move.__dataclass_fields__}
-    return Move(**{**fields, "per_tile": whole.per_tile, "per_outer": whole.per_outer, "rows_per_tile": whole.rows_per_tile})
+    return replace(move, per_tile=whole.per_tile, per_outer=whole.per_outer, rows_per_tile=whole.rows_per_tile)

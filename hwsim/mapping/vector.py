@@ -1,12 +1,14 @@
 """Which streams each vector op needs: tiles, micro-operations, traffic.
 
-One function per family of ops; `STREAMS` is the table by kind. Micro-operations are those of `hwsim.program.vector_ops`; an op that stores newly
+One function per family of ops; `STREAMS` is the table by kind. Micro-operations are those of
+`hwsim.program.vector_ops`; an op that stores newly
 rounded values in the operand format ends with `CONVERT`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from hwsim.hardware import Accelerator
 from hwsim.mapping.layout import element_bytes, image_of, pitch
@@ -23,7 +25,7 @@ class _View:
     """Tensors of one shape, seen as units of lanes: elements where every line is dense, else lines."""
 
     def __init__(self, tensors: Sequence[Tensor], hw: Accelerator) -> None:
-        bus, cols = hw.dram.bytes_per_cycle, hw.array.cols
+        bus, cols = hw.dram.beat_bytes, hw.array.cols
         self.cols, self.bus = cols, bus
         self.width = tensors[0].shape[-1]
         self.count = tensors[0].elements // self.width
@@ -77,9 +79,21 @@ def _update(op: Op, tensors: Sequence[Tensor], hw: Accelerator) -> list[Stream]:
         "sgd_update": [V.MULTIPLY_ADD],
         "momentum_update": [V.MULTIPLY_ADD, V.MULTIPLY_ADD],
         "nesterov_update": [V.MULTIPLY_ADD, V.MULTIPLY_ADD, V.MULTIPLY_ADD],
-        "adam_update": [V.MULTIPLY, V.MULTIPLY_ADD, V.MULTIPLY, V.MULTIPLY, V.MULTIPLY_ADD, V.MULTIPLY, V.RECIPROCAL_ROOT, V.RECIPROCAL, V.ADD,
-                        V.RECIPROCAL, V.MULTIPLY, V.MULTIPLY_ADD],
-    }  # fmt: skip
+        "adam_update": [
+            V.MULTIPLY,
+            V.MULTIPLY_ADD,
+            V.MULTIPLY,
+            V.MULTIPLY,
+            V.MULTIPLY_ADD,
+            V.MULTIPLY,
+            V.RECIPROCAL_ROOT,
+            V.RECIPROCAL,
+            V.ADD,
+            V.RECIPROCAL,
+            V.MULTIPLY,
+            V.MULTIPLY_ADD,
+        ],
+    }
     micros["adamw_update"] = [V.MULTIPLY, *micros["adam_update"]]
     chosen = list(micros[op.kind])
     if decay and op.kind != "adamw_update":
@@ -90,114 +104,194 @@ def _update(op: Op, tensors: Sequence[Tensor], hw: Accelerator) -> list[Stream]:
     return _elementwise(chosen, temporaries=1 if rounded or "adam" in op.kind else 0)(op, tensors, hw)
 
 
-def _channels(op_tensor: Tensor, hw: Accelerator) -> tuple[int, int, int]:
-    """Lines (pixels), accumulator lines per pixel, and lanes of a channel-last tensor."""
-    width = op_tensor.shape[-1]
-    return op_tensor.elements // width, -(-width // hw.array.cols), min(width, hw.array.cols)
+@dataclass(frozen=True)
+class _Part:
+    """Channels ``first … first + width − 1`` of a channel-last op."""
+
+    first: int
+    width: int
+    whole: bool
+
+    def blocks(self, hw: Accelerator) -> int:
+        """Accumulator lines per pixel."""
+        return -(-self.width // hw.array.cols)
+
+    def micros(self, ops: Sequence[V], hw: Accelerator, pixels: int = 1) -> tuple[Micro, ...]:
+        """Apply micro-operations to the lines of some pixels."""
+        return tuple(Micro(o, pixels * self.blocks(hw), min(self.width, hw.array.cols)) for o in ops)
+
+    def vectors(self, operands: Sequence[int]) -> tuple[Move, ...]:
+        """Move this part of per-channel fp32 vectors."""
+        return tuple(Move(o, (1, 1, 1), 4 * self.width, offset=4 * self.first) for o in operands)
 
 
-def _pixels(operand: int, tensor: Tensor, hw: Accelerator, units: int) -> Move:
-    e, width = element_bytes(tensor, hw), tensor.shape[-1]
-    line = pitch(width, e, hw.dram.bytes_per_cycle)
+#: Accumulator lines per block of lanes that a channelwise op may need for one pixel, its parameters and its sums.
+_CHANNELWISE_LINES = 10
+
+
+def _parts(width: int, hw: Accelerator) -> list[_Part]:
+    """Cut channels so that parameters, sums and at least one pixel of each part fit half the accumulator."""
+    cols = hw.array.cols
+    most = max(1, hw.accumulator_slot_lines // _CHANNELWISE_LINES) * cols
+    return [_Part(first, min(most, width - first), most >= width) for first in range(0, width, most)]
+
+
+def _pixels(operand: int, tensor: Tensor, hw: Accelerator, units: int, part: _Part | None = None) -> Move:
+    """Move some pixels (lines), or a part of their channels."""
+    e, width, bus = element_bytes(tensor, hw), tensor.shape[-1], hw.dram.beat_bytes
+    line = pitch(width, e, bus)
+    if part is not None and not part.whole:
+        odd = (part.first * e) % bus != 0
+        return Move(
+            operand, (1, 1, units), part.width * e, (0, 0, line), offset=part.first * e, per_tile=units * line, odd=odd
+        )
     if width * e == line:
         return Move(operand, (1, 1, 1), units * line, per_tile=units * line)
     return Move(operand, (1, 1, units), width * e, (0, 0, line), per_tile=units * line)
 
 
-def _vectors(operands: Sequence[int], width: int) -> tuple[Move, ...]:
-    """Whole per-channel fp32 vectors."""
-    return tuple(Move(o, (1, 1, 1), 4 * width) for o in operands)
-
-
 def _channelwise(
-    tensor: Tensor, hw: Accelerator, loads: Sequence[tuple[int, Tensor]], stores: Sequence[tuple[int, Tensor]], micros: Sequence[V],
-    before: Tile | None = None, after: Tile | None = None,
-) -> Stream:  # fmt: skip
+    part: _Part,
+    hw: Accelerator,
+    loads: Sequence[tuple[int, Tensor]],
+    stores: Sequence[tuple[int, Tensor]],
+    micros: Sequence[V],
+    before: Tile,
+    after: Tile | None = None,
+) -> Stream:
     """Stream pixels; lanes are channels."""
-    count, blocks, lanes = _channels(tensor, hw)
+    tensor = loads[0][1]
 
     def tile(units: int) -> Tile:
         return Tile(
-            tuple(_pixels(o, t, hw, units) for o, t in loads),
-            tuple(Micro(m, units * blocks, lanes) for m in micros),
-            tuple(_pixels(o, t, hw, units) for o, t in stores),
-            units * blocks * len(loads),
+            tuple(_pixels(o, t, hw, units, part) for o, t in loads),
+            part.micros(micros, hw, units),
+            tuple(_pixels(o, t, hw, units, part) for o, t in stores),
+            units * part.blocks(hw) * len(loads),
         )
 
-    return Stream(count, tile, prologue=before, epilogue=after, unit="pixels")
-
-
-def _per_channel(ops: Sequence[V], blocks: int, lanes: int) -> tuple[Micro, ...]:
-    return tuple(Micro(o, blocks, lanes) for o in ops)
+    return Stream(tensor.elements // tensor.shape[-1], tile, prologue=before, epilogue=after, unit="pixels")
 
 
 def _batchnorm(op: Op, tensors: Sequence[Tensor], hw: Accelerator) -> list[Stream]:
     """Two streams: sums over all pixels, then scale and shift."""
     x, y = tensors[0], tensors[len(op.inputs)]
-    width = x.shape[-1]
-    _, blocks, lanes = _channels(x, hw)
     # x gamma beta running_mean running_var → y mean rstd running_mean running_var: operands 0 … 9
     finish = [V.MULTIPLY, V.MULTIPLY, V.MULTIPLY_ADD, V.ADD, V.RECIPROCAL_ROOT]
     running = [V.MULTIPLY, V.MULTIPLY_ADD, V.MULTIPLY, V.MULTIPLY_ADD]
-    statistics = _channelwise(
-        x, hw, [(0, x)], [], [V.SUM_LINES, V.MULTIPLY_SUM_LINES],
-        before=Tile(_vectors([3, 4], width), _per_channel([V.SET, V.SET], blocks, lanes), (), 4 * blocks),
-        after=Tile((), _per_channel([*finish, *running], blocks, lanes), _vectors([6, 7, 8, 9], width), 2 * blocks),
-    )  # fmt: skip
-    normalise = _channelwise(
-        x, hw, [(0, x)], [(5, y)], [V.MULTIPLY_ADD, V.CONVERT],
-        before=Tile(_vectors([1, 2, 6, 7], width), _per_channel([V.MULTIPLY, V.MULTIPLY_ADD], blocks, lanes), (), 4 * blocks),
-    )  # fmt: skip
-    return [statistics, normalise]
+    streams = []
+    for part in _parts(x.shape[-1], hw):
+        blocks = part.blocks(hw)
+        before = Tile(part.vectors([3, 4]), part.micros([V.SET, V.SET], hw), (), 4 * blocks)
+        after = Tile((), part.micros([*finish, *running], hw), part.vectors([6, 7, 8, 9]), 2 * blocks)
+        sums = [V.SUM_LINES, V.MULTIPLY_SUM_LINES]
+        streams.append(_channelwise(part, hw, [(0, x)], [], sums, before, after))
+        before = Tile(part.vectors([1, 2, 6, 7]), part.micros([V.MULTIPLY, V.MULTIPLY_ADD], hw), (), 4 * blocks)
+        streams.append(_channelwise(part, hw, [(0, x)], [(5, y)], [V.MULTIPLY_ADD, V.CONVERT], before))
+    return streams
 
 
 def _batchnorm_wgrad(op: Op, tensors: Sequence[Tensor], hw: Accelerator) -> list[Stream]:
     x, dy = tensors[0], tensors[1]
-    width = x.shape[-1]
-    _, blocks, lanes = _channels(x, hw)
-    before = Tile(_vectors([2, 3], width), _per_channel([V.MULTIPLY, V.SET, V.SET], blocks, lanes), (), 4 * blocks)
-    after = Tile((), _per_channel([V.COPY], blocks, lanes), _vectors([4, 5], width), 0)
-    micros = [V.MULTIPLY_ADD, V.SUM_LINES, V.MULTIPLY_SUM_LINES]
-    return [_channelwise(x, hw, [(0, x), (1, dy)], [], micros, before=before, after=after)]
+    streams = []
+    for part in _parts(x.shape[-1], hw):
+        before = Tile(part.vectors([2, 3]), part.micros([V.MULTIPLY, V.SET, V.SET], hw), (), 4 * part.blocks(hw))
+        after = Tile((), part.micros([V.COPY], hw), part.vectors([4, 5]), 0)
+        micros = [V.MULTIPLY_ADD, V.SUM_LINES, V.MULTIPLY_SUM_LINES]
+        streams.append(_channelwise(part, hw, [(0, x), (1, dy)], [], micros, before, after))
+    return streams
 
 
 def _batchnorm_dgrad(op: Op, tensors: Sequence[Tensor], hw: Accelerator) -> list[Stream]:
     x, dy, dx = tensors[0], tensors[1], tensors[len(op.inputs)]
-    width = x.shape[-1]
-    _, blocks, lanes = _channels(x, hw)
-    coefficients = [V.MULTIPLY, V.MULTIPLY, V.MULTIPLY, V.MULTIPLY, V.MULTIPLY, V.MULTIPLY_ADD, V.MULTIPLY, V.SUBTRACT]
-    before = Tile(_vectors([2, 3, 4, 5, 6], width), _per_channel(coefficients, blocks, lanes), (), 6 * blocks)
-    micros = [V.MULTIPLY_ADD, V.MULTIPLY_ADD, V.CONVERT]
-    return [_channelwise(x, hw, [(0, x), (1, dy)], [(7, dx)], micros, before=before)]
+    coefficients = [V.MULTIPLY] * 5 + [V.MULTIPLY_ADD, V.MULTIPLY, V.SUBTRACT]
+    streams = []
+    for part in _parts(x.shape[-1], hw):
+        before = Tile(part.vectors([2, 3, 4, 5, 6]), part.micros(coefficients, hw), (), 6 * part.blocks(hw))
+        micros = [V.MULTIPLY_ADD, V.MULTIPLY_ADD, V.CONVERT]
+        streams.append(_channelwise(part, hw, [(0, x), (1, dy)], [(7, dx)], micros, before))
+    return streams
 
 
 def _bias_grad(op: Op, tensors: Sequence[Tensor], hw: Accelerator) -> list[Stream]:
     dy = tensors[0]
-    width = dy.shape[-1]
-    _, blocks, lanes = _channels(dy, hw)
-    before = Tile((), _per_channel([V.SET], blocks, lanes), (), blocks)
-    after = Tile((), _per_channel([V.COPY], blocks, lanes), _vectors([1], width), 0)
-    return [_channelwise(dy, hw, [(0, dy)], [], [V.SUM_LINES], before=before, after=after)]
+    streams = []
+    for part in _parts(dy.shape[-1], hw):
+        before = Tile((), part.micros([V.SET], hw), (), part.blocks(hw))
+        after = Tile((), part.micros([V.COPY], hw), part.vectors([1]), 0)
+        streams.append(_channelwise(part, hw, [(0, dy)], [], [V.SUM_LINES], before, after))
+    return streams
 
 
-def _pool_window(op: Op) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
+def _window(op: Op) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
     return tuple(op.attrs["kernel"]), tuple(op.attrs["stride"]), tuple(op.attrs["padding"])
 
 
+@dataclass(frozen=True)
+class _Slice:
+    """Channels of an image op that are streamed together: all, or (where a tile of all does not fit) one block of
+    lanes at a time.
+    """
+
+    first: int
+    width: int
+    blocks: int  # accumulator lines per pixel
+    repeats: int  # how many such slices lie side by side
+
+    @property
+    def lanes(self) -> int:
+        return -(-self.width // self.blocks)
+
+
+def _sliced(channels: int, hw: Accelerator, build: Callable[[_Slice], Stream]) -> list[Stream]:
+    """Stream all channels at once if the smallest tile fits half the accumulator, else block by block."""
+    cols = hw.array.cols
+    whole = _Slice(0, channels, -(-channels // cols), 1)
+    stream = build(whole)
+    if channels <= cols or stream.tile(min(stream.quantum, stream.size)).sum_lines <= hw.accumulator_slot_lines:
+        return [replace(stream, outers=stream.outers[:-1])]
+    streams = [build(_Slice(0, cols, 1, channels // cols))]
+    if channels % cols:
+        streams.append(build(_Slice(channels - channels % cols, channels % cols, 1, 1)))
+    return streams
+
+
 def _image_move(
-    operand: int, tensor: Tensor, hw: Accelerator, images: int, rows: int, start: int, per_tile: int, pixels: tuple[int, int] | None = None
-) -> Move:  # fmt: skip
-    """Whole pixel rows of some images; rows outside the image are padding. `pixels`: first and count, if not the whole row."""
-    _, height, width, channels = tensor.shape
-    e = element_bytes(tensor, hw)
-    image = image_of(tensor.shape, e, hw.dram.bytes_per_cycle)
+    operand: int,
+    tensor: Tensor,
+    hw: Accelerator,
+    part: _Slice,
+    images: int,
+    rows: int,
+    start: int = 0,
+    per_tile: int = 0,
+    pixels: tuple[int, int] | None = None,
+) -> Move:
+    """Pixel rows of some images, in a slice of channels; rows outside the image are padding. `pixels`: first and
+    count, if not the whole row.
+
+    One image is cut into tiles of rows (`per_tile` rows each) inside loops over images and slices; several images
+    are a tile of their own.
+    """
+    _, height, width, _ = tensor.shape
+    e, bus = element_bytes(tensor, hw), hw.dram.beat_bytes
+    image = image_of(tensor.shape, e, bus)
     first, count = pixels or (0, width)
-    whole = rows == height and start == 0
-    by_image = image.batch * images if whole else 0
+    by_images = per_tile == 0
     return Move(
-        operand, (images, rows, count), channels * e, (image.batch, image.row, image.pixel), per_outer=image.batch,
-        per_tile=by_image, start=start, start_w=first, rows_per_tile=per_tile, limits=(height, width),
-    )  # fmt: skip
+        operand,
+        (images, rows, count),
+        part.width * e,
+        (image.batch, image.row, image.pixel),
+        offset=part.first * e,
+        per_outer=(part.width * e,) if by_images else (image.batch, part.width * e),
+        per_tile=image.batch * images if by_images else 0,
+        start=start,
+        start_w=first,
+        rows_per_tile=per_tile,
+        limits=(height, width),
+        odd=part.repeats > 1 and (part.width * e) % bus != 0,
+    )
 
 
 def _pool(forward: V, scale: bool) -> Rule:
@@ -205,28 +299,24 @@ def _pool(forward: V, scale: bool) -> Rule:
 
     def rule(op: Op, tensors: Sequence[Tensor], hw: Accelerator) -> list[Stream]:
         x, y = tensors
-        (kh, kw), (sh, sw), (ph, pw) = _pool_window(op)
-        blocks, lanes = -(-x.shape[3] // hw.array.cols), min(x.shape[3], hw.array.cols)
+        (kh, kw), (sh, sw), (ph, pw) = _window(op)
         micros = [forward] * (kh * kw) + ([V.MULTIPLY, V.CONVERT] if scale else [])
         columns = (-pw, (y.shape[2] - 1) * sw + kw)
 
-        def tile(rows: int) -> Tile:
-            patch = (rows - 1) * sh + kh
-            out = rows * y.shape[2] * blocks
-            load = _image_move(0, x, hw, 1, patch, -ph, rows * sh, columns)
-            store = _image_move(1, y, hw, 1, rows, 0, rows)
-            return Tile((_no_image_step(load),), tuple(Micro(m, out, lanes) for m in micros), (_no_image_step(store),),
-                        patch * columns[1] * blocks + out)  # fmt: skip
+        def build(part: _Slice) -> Stream:
+            def tile(rows: int) -> Tile:
+                patch = (rows - 1) * sh + kh
+                out = rows * y.shape[2] * part.blocks
+                load = _image_move(0, x, hw, part, 1, patch, -ph, rows * sh, columns)
+                store = _image_move(1, y, hw, part, 1, rows, 0, rows)
+                held = patch * columns[1] * part.blocks + out
+                return Tile((load,), tuple(Micro(m, out, part.lanes) for m in micros), (store,), held)
 
-        return [Stream(y.shape[1], tile, outer=y.shape[0], unit="output rows")]
+            return Stream(y.shape[1], tile, outers=(y.shape[0], part.repeats), unit="output rows")
+
+        return _sliced(x.shape[3], hw, build)
 
     return rule
-
-
-def _no_image_step(move: Move) -> Move:
-    """Tiles that are rows of one image move by rows, images by the outer loop."""
-    fields = {name: getattr(move, name) for name in Move.__dataclass_fields__}
-    return Move(**{**fields, "per_tile": 0})
 
 
 def _covering(rows: int, kernel: int, stride: int, limit: int) -> int:
@@ -241,76 +331,95 @@ def _pool_dgrad(maximum: bool) -> Rule:
 
     def rule(op: Op, tensors: Sequence[Tensor], hw: Accelerator) -> list[Stream]:
         dy, dx = tensors[-2], tensors[-1]
-        (kh, kw), (sh, sw), (ph, pw) = _pool_window(op)
-        blocks, lanes = -(-dx.shape[3] // hw.array.cols), min(dx.shape[3], hw.array.cols)
+        (kh, kw), (sh, sw), (ph, pw) = _window(op)
         height, width = dx.shape[1], dx.shape[2]
         reach = -(-(kh - 1 - ph) // sh) if kh > sh else 0  # output rows before the first one that a tile shares
+        span = (dy.shape[2] - 1) * sw + kw
 
-        def tile(rows: int) -> Tile:
-            outs = _covering(rows, kh, sh, dy.shape[1])
-            out, here = outs * dy.shape[2] * blocks, rows * width * blocks
-            moves: list[Move] = []
-            if maximum:
-                patch = (outs - 1) * sh + kh
-                span = (dy.shape[2] - 1) * sw + kw
-                moves.append(_image_move(0, tensors[0], hw, 1, patch, -reach * sh - ph, rows, (-pw, span)))
-                moves.append(_image_move(1, tensors[1], hw, 1, outs, -reach, max(1, rows // sh)))
-            moves.append(_image_move(len(tensors) - 2, dy, hw, 1, outs, -reach, max(1, rows // sh)))
-            lines = here + sum(m.lines[1] * m.lines[2] for m in moves) * blocks
-            taps = [V.SELECT, V.ADD] if maximum else [V.ADD]
-            micros = [Micro(V.SET, here, lanes), *(Micro(m, out, lanes) for _ in range(kh * kw) for m in taps)]
-            if not maximum:
-                micros.append(Micro(V.MULTIPLY, here, lanes))
-            micros.append(Micro(V.CONVERT, here, lanes))
-            store = _image_move(len(tensors) - 1, dx, hw, 1, rows, 0, rows)
-            return Tile(tuple(map(_no_image_step, moves)), tuple(micros), (_no_image_step(store),), lines)
+        def build(part: _Slice) -> Stream:
+            def tile(rows: int) -> Tile:
+                outs = _covering(rows, kh, sh, dy.shape[1])
+                out, here = outs * dy.shape[2] * part.blocks, rows * width * part.blocks
+                step = max(1, rows // sh)
+                moves = [_image_move(len(tensors) - 2, dy, hw, part, 1, outs, -reach, step)]
+                if maximum:
+                    patch = (outs - 1) * sh + kh
+                    moves.insert(0, _image_move(1, tensors[1], hw, part, 1, outs, -reach, step))
+                    moves.insert(0, _image_move(0, tensors[0], hw, part, 1, patch, -reach * sh - ph, rows, (-pw, span)))
+                taps = [V.SELECT, V.ADD] if maximum else [V.ADD]
+                micros = [Micro(V.SET, here, part.lanes)]
+                micros += [Micro(m, out, part.lanes) for _ in range(kh * kw) for m in taps]
+                micros += [] if maximum else [Micro(V.MULTIPLY, here, part.lanes)]
+                micros.append(Micro(V.CONVERT, here, part.lanes))
+                store = _image_move(len(tensors) - 1, dx, hw, part, 1, rows, 0, rows)
+                held = here + sum(m.lines[1] * m.lines[2] for m in moves) * part.blocks
+                return Tile(tuple(moves), tuple(micros), (store,), held)
 
-        return [Stream(height, tile, outer=dx.shape[0], quantum=min(sh, height), unit="input rows")]
+            return Stream(height, tile, outers=(dx.shape[0], part.repeats), quantum=min(sh, height), unit="input rows")
+
+        return _sliced(dx.shape[3], hw, build)
 
     return rule
 
 
+def _channel_lines(operand: int, tensor: Tensor, hw: Accelerator, part: _Slice, images: int) -> Move:
+    """One line of a slice of channels per image."""
+    e, bus = element_bytes(tensor, hw), hw.dram.beat_bytes
+    line = pitch(tensor.shape[-1], e, bus)
+    return Move(
+        operand,
+        (1, 1, images),
+        part.width * e,
+        (0, 0, line),
+        offset=part.first * e,
+        per_tile=images * line,
+        per_outer=(part.width * e,),
+        odd=part.repeats > 1 and (part.width * e) % bus != 0,
+    )
+
+
 def _global_pool(op: Op, tensors: Sequence[Tensor], hw: Accelerator) -> list[Stream]:
-    """Whole images or, where they do not fit, one after the other in rows: add the pixels up, scale."""
+    """Tiles of whole images: add the pixels up, scale."""
     x, y = tensors
     pixels = x.shape[1] * x.shape[2]
-    blocks, lanes = -(-x.shape[3] // hw.array.cols), min(x.shape[3], hw.array.cols)
-    line = pitch(x.shape[3], hw.operand_bytes, hw.dram.bytes_per_cycle)
 
-    def tile(images: int) -> Tile:
-        load = _image_move(0, x, hw, images, x.shape[1], 0, 0)
-        store = Move(1, (1, 1, images), x.shape[3] * hw.operand_bytes, (0, 0, line), per_tile=images * line)
-        micros = (
-            Micro(V.SUM_LINES, images * pixels * blocks, lanes),
-            Micro(V.MULTIPLY, images * blocks, lanes),
-            Micro(V.CONVERT, images * blocks, lanes),
-        )
-        return Tile((load,), micros, (store,), images * (pixels + 1) * blocks)
+    def build(part: _Slice) -> Stream:
+        def tile(images: int) -> Tile:
+            micros = (
+                Micro(V.SUM_LINES, images * pixels * part.blocks, part.lanes),
+                Micro(V.MULTIPLY, images * part.blocks, part.lanes),
+                Micro(V.CONVERT, images * part.blocks, part.lanes),
+            )
+            load = _image_move(0, x, hw, part, images, x.shape[1])
+            return Tile((load,), micros, (_channel_lines(1, y, hw, part, images),), images * (pixels + 1) * part.blocks)
 
-    return [Stream(x.shape[0], tile, unit="images")]
+        return Stream(x.shape[0], tile, outers=(part.repeats,), unit="images")
+
+    return _sliced(x.shape[3], hw, build)
 
 
 def _global_pool_dgrad(op: Op, tensors: Sequence[Tensor], hw: Accelerator) -> list[Stream]:
+    """Tiles of whole images: scale one line, store it for every pixel."""
     dy, dx = tensors
     pixels = dx.shape[1] * dx.shape[2]
-    blocks, lanes = -(-dx.shape[3] // hw.array.cols), min(dx.shape[3], hw.array.cols)
-    line = pitch(dx.shape[3], hw.operand_bytes, hw.dram.bytes_per_cycle)
 
-    def tile(images: int) -> Tile:
-        load = Move(0, (1, 1, images), dx.shape[3] * hw.operand_bytes, (0, 0, line), per_tile=images * line)
-        store = _image_move(1, dx, hw, images, dx.shape[1], 0, 0)
-        micros = (
-            Micro(V.MULTIPLY, images * blocks, lanes),
-            Micro(V.CONVERT, images * blocks, lanes),
-            Micro(V.COPY, images * pixels * blocks, lanes),
-        )
-        return Tile((load,), micros, (store,), images * (pixels + 1) * blocks)
+    def build(part: _Slice) -> Stream:
+        def tile(images: int) -> Tile:
+            micros = (
+                Micro(V.MULTIPLY, images * part.blocks, part.lanes),
+                Micro(V.CONVERT, images * part.blocks, part.lanes),
+                Micro(V.COPY, images * pixels * part.blocks, part.lanes),
+            )
+            load, store = _channel_lines(0, dy, hw, part, images), _image_move(1, dx, hw, part, images, dx.shape[1])
+            return Tile((load,), micros, (store,), images * (pixels + 1) * part.blocks)
 
-    return [Stream(dx.shape[0], tile, unit="images")]
+        return Stream(dx.shape[0], tile, outers=(part.repeats,), unit="images")
+
+    return _sliced(dx.shape[3], hw, build)
 
 
 def _labels(operand: int, hw: Accelerator, rows: int) -> Move:
-    odd = (4 * rows) % hw.dram.bytes_per_cycle != 0
+    odd = (4 * rows) % hw.dram.beat_bytes != 0
     return Move(operand, (1, 1, 1), 4 * rows, per_tile=4 * rows, odd=odd)
 
 
@@ -321,9 +430,19 @@ def _softmax(op: Op, tensors: Sequence[Tensor], hw: Accelerator) -> list[Stream]
 
     def tile(rows: int) -> Tile:
         wide, narrow = rows * blocks, rows
-        micros = [(V.MAXIMUM_LANES, wide, lanes), (V.SUBTRACT, wide, lanes), (V.EXP, wide, lanes), (V.SUM_LANES, wide, lanes)]
+        micros = [
+            (V.MAXIMUM_LANES, wide, lanes),
+            (V.SUBTRACT, wide, lanes),
+            (V.EXP, wide, lanes),
+            (V.SUM_LANES, wide, lanes),
+        ]
         micros += [(V.RECIPROCAL, narrow, 1), (V.MULTIPLY, wide, lanes), (V.LOG, narrow, 1)]
-        micros += [(V.SELECT, wide, lanes), (V.SUM_LANES, wide, lanes), (V.SUBTRACT, narrow, 1), (V.SUM_LINES, narrow, 1)]
+        micros += [
+            (V.SELECT, wide, lanes),
+            (V.SUM_LANES, wide, lanes),
+            (V.SUBTRACT, narrow, 1),
+            (V.SUM_LINES, narrow, 1),
+        ]
         return Tile(
             (_pixels(0, logits, hw, rows), _labels(1, hw, rows)),
             tuple(Micro(*m) for m in micros),
@@ -364,7 +483,7 @@ def _squared_error(op: Op, tensors: Sequence[Tensor], hw: Accelerator) -> list[S
 def _flatten(op: Op, tensors: Sequence[Tensor], hw: Accelerator) -> list[Stream]:
     """A view where pixels are dense; else a copy that closes the gaps between them."""
     image, flat = sorted(tensors, key=lambda t: -len(t.shape))
-    channels, e, bus = image.shape[-1], hw.operand_bytes, hw.dram.bytes_per_cycle
+    channels, e, bus = image.shape[-1], hw.operand_bytes, hw.dram.beat_bytes
     if (channels * e) % bus == 0:
         return []
     pixels = image.elements // image.shape[0] // channels
@@ -373,8 +492,21 @@ def _flatten(op: Op, tensors: Sequence[Tensor], hw: Accelerator) -> list[Stream]
     into_flat = tensors[1] is flat
 
     def tile(images: int) -> Tile:
-        padded = Move(0 if into_flat else 1, (images, 1, pixels), channels * e, (pixels * near, 0, near), per_tile=images * pixels * near)
-        dense = Move(1 if into_flat else 0, (images, 1, pixels), channels * e, (far, 0, channels * e), per_tile=images * far, odd=True)
+        padded = Move(
+            0 if into_flat else 1,
+            (images, 1, pixels),
+            channels * e,
+            (pixels * near, 0, near),
+            per_tile=images * pixels * near,
+        )
+        dense = Move(
+            1 if into_flat else 0,
+            (images, 1, pixels),
+            channels * e,
+            (far, 0, channels * e),
+            per_tile=images * far,
+            odd=True,
+        )
         load, store = (padded, dense) if into_flat else (dense, padded)
         return Tile((load,), (Micro(V.COPY, images * pixels * blocks, lanes),), (store,), images * pixels * blocks)
 

@@ -1,13 +1,28 @@
 """The columns of a program: units, semaphores, item fields, and the short rows that timing needs.
 
-Normative: docs/contracts/program.md. Everything is an integer, so that compiled kernels, the simulator and the RTL share one list.
+Normative: docs/contracts/program.md. Everything is an integer, so that compiled kernels, the simulator and the RTL
+share one list.
 """
 
 from __future__ import annotations
 
 from enum import IntEnum
 
-__all__ = ["CAUSES", "DRAIN", "FETCH", "FIELDS", "PORT", "SEMAPHORE_NAMES", "UNIT_NAMES", "Field", "Row", "Semaphore", "Unit", "mask", "pack_counts"]
+__all__ = [
+    "CAUSES",
+    "DRAIN",
+    "FETCH",
+    "FIELDS",
+    "PORT",
+    "SEMAPHORE_NAMES",
+    "UNIT_NAMES",
+    "Field",
+    "Row",
+    "Semaphore",
+    "Unit",
+    "mask",
+    "pack_counts",
+]
 
 
 class Unit(IntEnum):
@@ -53,7 +68,8 @@ CAUSES = ("fetch", *SEMAPHORE_NAMES, "port", "drain")
 class Row(IntEnum):
     """Columns of a timing row, an int64 array of shape ``(items, 6)``: the first columns of an item.
 
-    For a `LOOP`, `OCCUPANCY` is the count. For a barrier (unit `CONTROL`), `WAIT` is `pack_counts` of the initial counts.
+    For a `LOOP`, `OCCUPANCY` is the count. For a barrier (unit `CONTROL`), `WAIT` is `pack_counts` of the initial
+    counts.
     `DEFER` is how many later loads a store lets pass at the port.
     """
 
@@ -68,8 +84,10 @@ class Row(IntEnum):
 class Field(IntEnum):
     """Columns of an item; the first six are those of `Row`.
 
-    Loads and stores move a box of lines: ``COUNT_B × COUNT_H × COUNT_W`` pixels, each with ``TAPS_H × TAPS_W`` taps, at the coordinates
-    ``START + i · INC + tap · TAP``, which are padding outside ``0 … LIMIT − 1``, and at ``STEP`` bytes per coordinate from `OFFSET` in the operand.
+    Loads and stores move a box of lines: ``COUNT_B × COUNT_H × COUNT_W`` pixels, each with ``TAPS_H × TAPS_W`` taps,
+    at the coordinates
+    ``START + i · INC + tap · TAP``, which are padding outside ``0 … LIMIT − 1``, and at ``STEP`` bytes per
+    coordinate from `OFFSET` in the operand.
     Matrix commands use the same names for their pixels and taps.
     """
 

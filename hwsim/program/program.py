@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,33 +43,28 @@ class Program:
         return self.items[:, : len(Row)]
 
     @cached_property
+    def loops(self) -> tuple[tuple[tuple[int, int], ...], ...]:
+        """Loops around every item, outermost first, as (loop item, count)."""
+        found = []
+        stack: tuple[tuple[int, int], ...] = ()
+        for i, (unit, count) in enumerate(self.items[:, :2].tolist()):
+            if unit == Unit.END:
+                stack = stack[:-1]
+            found.append(stack)
+            if unit == Unit.LOOP:
+                stack = (*stack, (i, count))
+        return tuple(found)
+
+    @cached_property
     def multiplicity(self) -> NDArray[np.int64]:
         """How often each item is executed; 0 for loops and ends."""
-        counts = np.zeros(len(self.items), np.int64)
-        factors = [1]
-        for i, (unit, count) in enumerate(self.items[:, :2].tolist()):
-            if unit == Unit.LOOP:
-                factors.append(factors[-1] * count)
-            elif unit == Unit.END:
-                factors.pop()
-            else:
-                counts[i] = factors[-1]
-        return counts
+        repeats = [prod(count for _, count in loops) for loops in self.loops]
+        return np.array(repeats, np.int64) * (self.items[:, 0] < int(Unit.LOOP))
 
     @property
     def commands(self) -> int:
         """Commands of the expanded program."""
         return int(self.multiplicity.sum())
-
-    def loops_of(self, item: int) -> list[tuple[int, int]]:
-        """Loops around an item, outermost first, as (loop item, count)."""
-        stack: list[tuple[int, int]] = []
-        for i in range(item):
-            if self.items[i, Field.UNIT] == Unit.LOOP:
-                stack.append((i, int(self.items[i, Field.OCCUPANCY])))
-            elif self.items[i, Field.UNIT] == Unit.END:
-                stack.pop()
-        return stack
 
     def expand(self, limit: int | None = None) -> NDArray[np.int64]:
         """Write the commands out: ndarray of shape (commands, FIELDS), the first `limit` ones if given."""

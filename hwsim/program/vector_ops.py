@@ -1,6 +1,7 @@
 """Micro-operations of the vector unit: what each reads, and which priced action it is.
 
-A vector command applies one of them to lines of the accumulator, one line of ``array.cols`` words at a time (docs/contracts/program.md).
+A vector command applies one of them to lines of the accumulator, one line of ``array.cols`` words at a time
+(docs/contracts/program.md).
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
-"""Compiled recurrence of docs/contracts/cycles.md over compressed timing rows; called from `hwsim.timing.recurrence` and `hwsim.mapping`.
+"""Compiled recurrence of docs/contracts/cycles.md over compressed timing rows; called from `hwsim.timing.recurrence`
+and `hwsim.mapping`.
 
-The machine's whole state at a loop's end is a short vector of times. Where it equals, shifted by a constant, the state some iterations
+The machine's whole state at a loop's end is a short vector of times. Where it equals, shifted by a constant, the
+state some iterations
 earlier, the future repeats exactly, and the remaining iterations are jumped over.
 """
 
@@ -96,7 +98,9 @@ def _start(row, dispatched, clock, free, ring, ring_at, tokens, head, live, busy
 
 @njit(cache=True)
 def _snapshot(clock, free, units, ring, issued, tokens, head, live, pending, out):  # type: ignore[no-untyped-def]
-    """Write the state relative to the last dispatch; times that can no longer bind count as that time. Gives the length."""
+    """Write the state relative to the last dispatch; times that can no longer bind count as that time. Gives the
+    length.
+    """
     ref = clock[_DISPATCH]
     n = 0
     out[n] = max(clock[_PORT] - ref, 0)
@@ -178,7 +182,8 @@ def time_rows(
 ) -> tuple[int, int, int]:
     """Time compressed rows whose first one is a barrier at 0.
 
-    Adds to `busy` (4,) and `stalls` (4, causes), writes (start, end, dispatch) of the first commands into `record` (n, 3), in program order.
+    Adds to `busy` (4,) and `stalls` (4, causes), writes (start, end, dispatch) of the first commands into `record`
+    (n, 3), in program order.
     Gives (cycles, status, item): status `OK`, or what went wrong at which item.
     """
     clock = np.zeros(5, np.int64)
@@ -188,7 +193,9 @@ def time_rows(
     tokens = np.zeros((_SEMAPHORES, _TOKENS), np.int64)
     head = np.zeros(_SEMAPHORES, np.int64)
     live = np.zeros(_SEMAPHORES, np.int64)
-    pending = np.zeros((queue_depth + 2, 5), np.int64)  # row 0: how many; item, dispatched, due load, ring place, record place
+    pending = np.zeros(
+        (queue_depth + 2, 5), np.int64
+    )  # row 0: how many; item, dispatched, due load, ring place, record place
 
     loop_at = np.zeros(_DEPTH, np.int64)
     loop_left = np.zeros(_DEPTH, np.int64)
@@ -298,9 +305,7 @@ def time_rows(
                 drawn = pending[p, 1]
                 if unit == _CONTROL and pending[p, 2] > clock[_LOADS]:
                     drawn = max(drawn, clock[_DISPATCH] + dispatch_cycles)  # the barrier's arrival draws the ticket
-                start = _start(
-                    rows[item], drawn, clock, free, ring, pending[p, 3], tokens, head, live, busy, stalls
-                )
+                start = _start(rows[item], drawn, clock, free, ring, pending[p, 3], tokens, head, live, busy, stalls)
                 if start < 0:
                     return -start, BAD_TOKEN if start > -100 else TOO_MANY, item
                 if pending[p, 4] < record.shape[0]:

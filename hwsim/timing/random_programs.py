@@ -32,7 +32,8 @@ def random_rows(rng: Generator, *, most_commands: int = 6000, queue_depth: int =
 
     * every semaphore has one posting and one waiting unit in a segment;
     * every wait has an earlier post in program order or an initial token;
-    * no load that passes a deferred store depends on it, and queues of `queue_depth` or more never fill with held stores;
+    * no load that passes a deferred store depends on it, and queues of `queue_depth` or more never fill with held
+    stores;
     * every iteration of a loop, and every segment, takes as many tokens as it posts;
     * no semaphore ever holds more than 255 tokens, for queues of up to 64 commands;
     * the commands of a unit end in the order in which they start, so tokens are posted in program order.
@@ -187,7 +188,9 @@ def _defer_stores(rng: Generator, segment: list[ItemRow], queue_depth: int) -> l
 
 
 def _is_legal(commands: list[list[int]], queue_depth: int) -> bool:
-    """Walk one flat segment in the order of tickets: every wait finds its token, and no queue fills with held stores."""
+    """Walk one flat segment in the order of tickets: every wait finds its token, and no queue fills with held
+    stores.
+    """
     tokens = [commands[0][Row.WAIT] >> 4 * s & 15 for s in range(len(SEMAPHORE_NAMES))]
     held: list[tuple[int, list[int]]] = []
     loads = 0

@@ -1,6 +1,7 @@
 """The fast timing model: the recurrence of docs/contracts/cycles.md, jumping over like tiles.
 
-`simulate_rows` takes a program's compressed timing rows and gives exactly the cycles, busy cycles and stalls that `hwsim.timing.events` finds by stepping
+`simulate_rows` takes a program's compressed timing rows and gives exactly the cycles, busy cycles and stalls that
+`hwsim.timing.events` finds by stepping
 the machine through the expanded program. Its cost grows with the number of distinct tiles, not with their count.
 """
 
@@ -82,9 +83,7 @@ def _run(
     busy = np.zeros(len(UNIT_NAMES), np.int64)
     stalls = np.zeros((len(UNIT_NAMES), len(CAUSES)), np.int64)
     record = np.zeros((recorded, 3), np.int64)
-    first, status, item = _kernels.time_rows(
-        rows, len(rows), queue_depth, dispatch_cycles, jump, busy, stalls, record
-    )
+    first, status, item = _kernels.time_rows(rows, len(rows), queue_depth, dispatch_cycles, jump, busy, stalls, record)
     if status != _kernels.OK:
         raise HwsimError(_illegal(rows, first, status, item))
     return SegmentTiming(int(first), busy, stalls), record

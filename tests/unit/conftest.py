@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 import hwsim.energy
-from hwsim.energy.actions import ACTIONS, COMPONENTS
+from hwsim.energy.actions import ACTIONS
 from hwsim.hardware import Accelerator, load_accelerator
-from hwsim.program.fields import CAUSES, UNIT_NAMES
+from hwsim.program import Program
+from hwsim.program.fields import CAUSES, FIELDS, UNIT_NAMES
 from hwsim.results import MEMORY_CATEGORIES, OpResult, Span, StepResult
 from hwsim.workload.graph import Graph, Phase, Role, Tensor
 
@@ -113,6 +114,7 @@ def make_op(
         actions=actions,
         energy=np.stack([value, value * 0.6, value * 1.9]),
         mapping="tile 256 x 64 x 64, rows outermost",
+        program=Program(np.zeros((0, FIELDS), np.int64), np.zeros((0, 4), np.int64)),
     )
 
 
@@ -230,6 +232,3 @@ def fakes(monkeypatch: pytest.MonkeyPatch, fake_gemm: Callable[..., FakeGemm]) -
     monkeypatch.setitem(sys.modules, "hwsim_models", models)
     monkeypatch.setattr(hwsim.energy, "drivers", fake_drivers, raising=False)
     return simulate
-
-
-assert set(COMPONENTS) >= {"array", "dram", "vector", "control"}

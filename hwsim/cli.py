@@ -1,0 +1,265 @@
+"""The command line: `hwsim step`, `gemm`, `models`, `presets` and `explain`.
+
+Bad input ends with one sentence on stderr and exit code 2, an interrupt with 130. Heavy modules are imported in the
+command that needs them, so that help and lists come at once.
+"""
+
+from __future__ import annotations
+
+import io
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hwsim.errors import HwsimError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from hwsim.hardware import Accelerator
+
+__all__ = ["main"]
+
+DEFAULT_HARDWARE = "edge-32x32-bf16"
+
+# typer keeps the base of its usage errors private; BadParameter → UsageError → ClickException.
+_UsageError: type[Exception] = typer.BadParameter.__mro__[2]
+
+app = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Cycles and joules of neural-network training on a systolic accelerator, op by op.",
+)
+
+
+def _count(text: str | int) -> int:
+    """Read a whole number of 1 or more."""
+    value = int(text) if isinstance(text, int) or (text.isascii() and text.isdigit()) else 0
+    if value < 1:
+        raise typer.BadParameter(f"it must be a whole number, 1 or more, not '{text}'")
+    return value
+
+
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="Network; `hwsim models` lists them.")]
+Batch = Annotated[int, typer.Option("--batch", metavar="N", parser=_count, help="Samples per step.")]
+Size = partial(typer.Argument, parser=_count)
+Hardware = Annotated[
+    str, typer.Option("--hw", metavar="PRESET|FILE.toml", help="Accelerator; `hwsim presets` lists them.")
+]
+DataflowName = Annotated[
+    str | None, typer.Option("--dataflow", metavar="ws|os|is", help="Instead of the accelerator's own.")
+]
+OptimizerName = Annotated[
+    str, typer.Option("--optimizer", metavar="NAME", help="sgd, momentum, nesterov, adam or adamw.")
+]
+Frozen = Annotated[
+    list[str] | None,
+    typer.Option("--freeze", metavar="PREFIX", help="Layer or scope that is not trained; may be repeated."),
+]
+Folder = Annotated[
+    str | None, typer.Option("--out", metavar="DIR", help="Write summary, CSV, plots and a trace into this folder.")
+]
+JsonFile = Annotated[
+    str | None, typer.Option("--json", metavar="FILE", help="Write the summary as JSON; - is stdout, alone.")
+]
+Term = Annotated[list[str] | None, typer.Argument(metavar="TERM", help="A word of hwsim's output; none lists them.")]
+
+
+@app.callback(invoke_without_command=True)
+def _help(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@app.command()
+def step(
+    model: Model,
+    hw: Hardware = DEFAULT_HARDWARE,
+    batch: Batch = 128,
+    optimizer: OptimizerName = "momentum",
+    dataflow: DataflowName = None,
+    freeze: Frozen = None,
+    out: Folder = None,
+    json: JsonFile = None,
+) -> None:
+    """Simulate one training step of a network."""
+    accelerator = _accelerator(hw, dataflow)
+    from hwsim_models import build
+
+    graph = build(model, batch)
+    if freeze:
+        from hwsim.workload import freeze as frozen
+
+        graph = frozen(graph, freeze)
+    _check_optimizer(optimizer)
+    _check_outputs(out, json)
+    from hwsim.report.summary import step_summary
+    from hwsim.simulate import simulate
+
+    result = simulate(graph, accelerator, optimizer=optimizer)
+    written: tuple[Path, ...] = ()
+    if out is not None:
+        from hwsim.report.files import write_all
+        from hwsim.simulate import spans
+
+        written = write_all(result, Path(out), spans)
+    from hwsim.report.tables import print_step
+
+    _give(json, lambda: step_summary(result), lambda console: print_step(result, console))
+    if written and json != "-":
+        typer.echo(f"\nWrote {', '.join(path.name for path in written)} into {out}")
+
+
+@app.command()
+def gemm(
+    m: Annotated[int, Size(metavar="M", help="Rows of A and of the result.")],
+    k: Annotated[int, Size(metavar="K", help="Columns of A, rows of B: the reduction.")],
+    n: Annotated[int, Size(metavar="N", help="Columns of B and of the result.")],
+    hw: Hardware = DEFAULT_HARDWARE,
+    dataflow: DataflowName = None,
+    transpose_a: Annotated[bool, typer.Option("--transpose-a", help="A is stored as (k, m).")] = False,
+    transpose_b: Annotated[bool, typer.Option("--transpose-b", help="B is stored as (n, k).")] = False,
+    json: JsonFile = None,
+) -> None:
+    """Simulate one matrix product, (m, k) × (k, n) → (m, n)."""
+    accelerator = _accelerator(hw, dataflow)
+    _check_outputs(None, json)
+    from hwsim.report.summary import gemm_summary
+    from hwsim.report.tables import print_gemm
+    from hwsim.simulate import gemm as simulate_gemm
+
+    result = simulate_gemm(m, k, n, accelerator, transpose_a=transpose_a, transpose_b=transpose_b)
+    _give(json, lambda: gemm_summary(result), lambda console: print_gemm(result, console))
+
+
+@app.command()
+def models() -> None:
+    """List the networks."""
+    from hwsim.report.lists import print_list
+    from hwsim_models import MODELS
+
+    print_list(("model", "what it is"), [(info.name, info.description) for info in MODELS.values()], _console())
+
+
+@app.command()
+def presets() -> None:
+    """List the accelerators that come with hwsim."""
+    from hwsim.hardware import load_accelerator, preset_names
+    from hwsim.report.lists import print_presets
+
+    print_presets([load_accelerator(name) for name in preset_names()], _console())
+
+
+@app.command()
+def explain(term: Term = None) -> None:
+    """Say what a term, op kind, action, stall cause, JSON key or unit means."""
+    from hwsim.explain import explain as meanings
+    from hwsim.report.lists import print_meanings, print_terms
+
+    if term:
+        print_meanings(meanings(" ".join(term)), _console())
+    else:
+        print_terms(_console())
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; give the exit code.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        Without the program's name; those of the process unless given.
+    """
+    if arguments is None and hasattr(signal, "SIGPIPE"):
+        # A reader that has seen enough (`hwsim models | head -1`) ends the process in silence, as any Unix tool.
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without × or … still gets its tables
+    try:
+        code = app(arguments, prog_name="hwsim", standalone_mode=False)
+        sys.stdout.flush()
+    except _UsageError as error:
+        return _refuse(_usage_sentence(error))
+    except HwsimError as error:
+        return _refuse(str(error))
+    except OverflowError:
+        return _refuse("the sizes are too large to be counted in 64 bits; choose smaller ones")
+    except OSError as error:
+        return _refuse(_system_sentence(error))
+    except (KeyboardInterrupt, typer.Abort):
+        code = 130
+    if code == 130:
+        print("hwsim: interrupted", file=sys.stderr)
+    return code if isinstance(code, int) else 0
+
+
+def _accelerator(name_or_path: str, dataflow: str | None) -> Accelerator:
+    from hwsim.hardware import load_accelerator
+
+    accelerator = load_accelerator(name_or_path)
+    return accelerator if dataflow is None else accelerator.with_dataflow(dataflow)
+
+
+def _check_optimizer(name: str) -> None:
+    """Refuse an unknown optimizer before an output folder is made."""
+    from hwsim.workload import OPTIMIZERS
+
+    if name not in OPTIMIZERS:
+        raise HwsimError(f"unknown optimizer '{name}'; choose one of {', '.join(OPTIMIZERS)}")
+
+
+def _check_outputs(out: str | None, json: str | None) -> None:
+    """Refuse a folder or file that cannot be written before time is spent on simulating."""
+    from hwsim.report.files import check_file, check_folder
+
+    if out is not None:
+        check_folder(Path(out))
+    if json is not None and json != "-":
+        check_file(Path(json))
+
+
+def _give(json: str | None, summary: Callable[[], dict[str, Any]], tables: Callable[[Console], None]) -> None:
+    """Write the summary where it is wanted; print tables unless stdout holds the summary."""
+    if json is not None:
+        from hwsim.report.files import json_text
+
+        text = json_text(summary())
+        if json == "-":
+            sys.stdout.write(text)
+            return
+        Path(json).write_text(text, "utf-8")
+    tables(_console())
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console(highlight=False, emoji=False)
+
+
+def _refuse(sentence: str) -> int:
+    print(f"hwsim: {' '.join(sentence.split())}", file=sys.stderr)
+    return 2
+
+
+def _usage_sentence(error: Exception) -> str:
+    message = " ".join(str(error.format_message()).split()).rstrip(".")  # type: ignore[attr-defined]
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context else "hwsim"
+    return f"{message[:1].lower()}{message[1:]}; see `{command} --help`"
+
+
+def _system_sentence(error: OSError) -> str:
+    reason = error.strerror or str(error)
+    return f"cannot use '{error.filename}': {reason}" if error.filename else f"cannot write the output: {reason}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
