@@ -67,14 +67,13 @@ class OpResult:
     peak_memory_bytes : int
         Live bytes in DRAM while the op runs.
     busy_cycles : mapping of str to int
-        Per unit (``load``, ``matrix``, ``vector``, ``store``): occupied cycles.
+        Per resource (``load``, ``matrix``, ``vector``, ``store``, ``port``): occupied cycles.
     stall_cycles : mapping of str to mapping of str to int
-        Per unit, per cause: cycles not occupied; busy + stalls = cycles for every unit.
+        Per resource, per cause: cycles not occupied; busy + stalls = cycles for every one.
     bound : str
-        The unit that was busiest.
+        The busiest of ``matrix``, ``vector`` and ``port``.
     cycles_by_component : mapping of str to int
-        The op's cycles along its busiest unit: that unit's busy cycles and, for its stalls, the component that it
-        waited for. Sums to `cycles`.
+        The op's cycles along that resource: its busy cycles and, for its stalls, the component that it waited for. Sums to `cycles`.
     actions : ndarray of shape (len(ACTIONS),), dtype float64
         Action counts.
     energy : ndarray of shape (3, len(ACTIONS)), dtype float64
@@ -178,7 +177,8 @@ class StepResult:
     @cached_property
     def energy(self) -> NDArray[np.float64]:
         """Energy per action: ndarray of shape (3, len(ACTIONS)), value, low, high [pJ]."""
-        return np.sum([op.energy for op in self.ops], axis=0)
+        total: NDArray[np.float64] = np.sum([op.energy for op in self.ops], axis=0)
+        return total
 
     @cached_property
     def energy_pj(self) -> Interval:

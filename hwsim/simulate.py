@@ -18,7 +18,7 @@ from hwsim.errors import HwsimError
 from hwsim.hardware import Accelerator, load_accelerator
 from hwsim.mapping import OpPlan, gemm_segment, plan_key, plan_op, plan_segments
 from hwsim.mapping.layout import dispatch_cycles, stored_bytes
-from hwsim.program import CAUSES, UNIT_NAMES, Field, Program, Unit, VectorOp
+from hwsim.program import CAUSES, RESOURCE_NAMES, UNIT_NAMES, Field, Program, Unit, VectorOp
 from hwsim.results import MEMORY_CATEGORIES, OpResult, Span, StepResult
 from hwsim.timing import command_times, simulate_rows
 from hwsim.workload import lifetimes, macs, memory_category, stashes, training_graph
@@ -28,8 +28,8 @@ __all__ = ["GemmResult", "gemm", "simulate", "spans"]
 
 #: Largest product that `gemm` takes: counts are kept exactly in 64-bit integers and floats.
 MOST_MACS = 1 << 53
-#: The component that a unit's busy cycles count for.
-_COMPONENT_OF_UNIT = {"load": "dram", "matrix": "array", "vector": "vector", "store": "dram"}
+#: The component that a resource's busy cycles count for.
+_COMPONENT_OF_RESOURCE = {"matrix": "array", "vector": "vector", "port": "dram"}
 #: The component that a unit waited for, by cause of the stall; "drain" is settled by what the unit waits out.
 _COMPONENT_OF_CAUSE = {
     "fetch": "control",
@@ -221,8 +221,8 @@ def _command_name(row: list[int]) -> str:
 def _evaluate(op: Op, plan: OpPlan, hw: Accelerator, prices: PriceList) -> OpResult:
     """Time and count one op's program."""
     cycles = 0
-    busy = np.zeros(len(UNIT_NAMES), np.int64)
-    stalls = np.zeros((len(UNIT_NAMES), len(CAUSES)), np.int64)
+    busy = np.zeros(len(RESOURCE_NAMES), np.int64)
+    stalls = np.zeros((len(RESOURCE_NAMES), len(CAUSES)), np.int64)
     for segment in plan.segments:
         timing = simulate_rows(segment.items, hw.control.queue_depth, dispatch_cycles(hw))
         cycles += timing.cycles
@@ -252,22 +252,20 @@ def _evaluate(op: Op, plan: OpPlan, hw: Accelerator, prices: PriceList) -> OpRes
 
 
 def _attribution(busy: NDArray[np.int64], stalls: NDArray[np.int64]) -> dict[str, Any]:
-    """Busy cycles and stalls by name, the busiest unit, and its cycles by component."""
-    names = dict(enumerate(UNIT_NAMES))
-    by_cause = {
-        names[u]: {cause: int(n) for cause, n in zip(CAUSES, stalls[u], strict=True) if n}
-        for u in range(len(UNIT_NAMES))
+    """Busy cycles and stalls by name, the busiest resource, and its cycles by component."""
+    busy_cycles = dict(zip(RESOURCE_NAMES, busy.tolist(), strict=True))
+    stall_cycles = {
+        name: {cause: n for cause, n in zip(CAUSES, row, strict=True) if n}
+        for name, row in zip(RESOURCE_NAMES, stalls.tolist(), strict=True)
     }
-    port = int(busy[Unit.LOAD] + busy[Unit.STORE])
-    order = [int(busy[Unit.MATRIX]), int(busy[Unit.VECTOR]), port]
-    bound = ("matrix", "vector", "load" if busy[Unit.LOAD] >= busy[Unit.STORE] else "store")[int(np.argmax(order))]
+    bound = max(("matrix", "vector", "port"), key=lambda name: busy_cycles[name])
     components = {"array": 0, "vector": 0, "dram": 0, "control": 0}
-    components[_COMPONENT_OF_UNIT[bound]] += int(busy[UNIT_NAMES.index(bound)])
-    for cause, cycles in by_cause[bound].items():
+    components[_COMPONENT_OF_RESOURCE[bound]] += busy_cycles[bound]
+    for cause, cycles in stall_cycles[bound].items():
         components[_COMPONENT_OF_CAUSE[cause]] += cycles
     return {
-        "busy_cycles": {names[u]: int(busy[u]) for u in names},
-        "stall_cycles": by_cause,
+        "busy_cycles": busy_cycles,
+        "stall_cycles": stall_cycles,
         "bound": bound,
         "cycles_by_component": components,
     }

@@ -77,6 +77,11 @@ def read_pj_per_byte(table: EnergyTable, bank_bytes: float, node_nm: float) -> E
     node_nm : float
         Node [nm].
 
+    Raises
+    ------
+    HwsimError
+        The table has too few ``sram`` rows for the fit.
+
     Examples
     --------
     >>> from hwsim.energy import load_energy_table
@@ -88,7 +93,13 @@ def read_pj_per_byte(table: EnergyTable, bank_bytes: float, node_nm: float) -> E
 
 
 def write_to_read_ratio(table: EnergyTable) -> Estimate:
-    """Write ÷ read of rows of one size, width and node: geometric mean, least and greatest."""
+    """Write ÷ read of rows of one size, width and node: geometric mean, least and greatest.
+
+    Raises
+    ------
+    HwsimError
+        The table has too few ``sram`` rows for the fit.
+    """
     reads = {(r.format_or_size, r.width_bits, r.node_nm): r for r in table.sram("read_")}
     pairs = [
         (w, reads[(w.format_or_size, w.width_bits, w.node_nm)])
@@ -106,6 +117,11 @@ def leakage_pj_per_byte_ns(table: EnergyTable, node_nm: float) -> Estimate:
     """Leakage per byte of capacity [pJ per ns, that is mW, per byte], proportional to capacity.
 
     Above the oldest node of the rows it is held: older transistors leak less, so the figure there is generous.
+
+    Raises
+    ------
+    HwsimError
+        The table has too few ``sram`` rows for the fit.
     """
     fit = sram_fit(table, "leakage_")
     return fit.at(REFERENCE_BYTES, min(node_nm, fit.nodes[1]))

@@ -1,8 +1,7 @@
 """The one description of an accelerator: array, memories, vector unit, DRAM, control.
 
-`Accelerator` is a frozen, validated pydantic model; `load_accelerator` reads a TOML file or a preset's name. What the fields
-mean in time is docs/contracts/cycles.md, in energy
-docs/contracts/energy.md.
+`Accelerator` is a frozen, validated pydantic model; `load_accelerator` reads a TOML file or a preset's
+name. What the fields mean in time is docs/contracts/cycles.md, in energy docs/contracts/energy.md.
 """
 
 from __future__ import annotations
@@ -103,8 +102,8 @@ class Dram(_Part):
     bytes_per_cycle : int
         Width of the one memory port [bytes per accelerator cycle], a power of two, 1 to 4096.
     channels : int
-        Parallel channels that make up this width; each moves one beat of `beat_bytes` a cycle, the granularity of all transfers and layouts. Divides
-        `bytes_per_cycle`; a power of two.
+        Parallel channels that make up this width, a power of two; each moves one beat of `beat_bytes` a cycle, the
+        granularity of all transfers and layouts.
     latency_cycles : int
         Request to data, and write to response [cycles], 1 to 4096.
     page_bytes : int
@@ -181,7 +180,8 @@ class Accelerator(_Part):
     def _lanes_fit_lines(self) -> Accelerator:
         if self.vector.lanes > self.array.cols:
             raise ValueError(
-                f"vector.lanes must be at most array.cols, {self.array.cols} (one accumulator line), not {self.vector.lanes}"
+                f"vector.lanes must be at most array.cols, {self.array.cols} (one accumulator line), "
+                f"not {self.vector.lanes}"
             )
         return self
 

@@ -29,9 +29,9 @@ TILE = {name: i for i, name in enumerate(_NAMES_TILE.split())}
 
 # Spec vector.
 (
-    FORM, GROUPS, S_B, S_H, S_W, S_TAPS_H, S_TAPS_W, S_INC_H, S_INC_W, S_TAP_H, S_TAP_W, S_START_H, S_START_W, S_LIMIT_H,
-    S_LIMIT_W, S_C, S_N, IN_BYTES, OUT_BYTES, X_B, X_H, X_W, X_GROUP, X_BY_K, X_ODD, W_BY_K, W_LINE, W_TAP_H, W_TAP_W,
-    W_OFFSET, W_GROUP, W_ODD, Y_B, Y_H, Y_W, Y_OFFSET, Y_GROUP, Y_ODD, BIAS,
+    FORM, GROUPS, S_B, S_H, S_W, S_TAPS_H, S_TAPS_W, S_INC_H, S_INC_W, S_TAP_H, S_TAP_W, S_START_H, S_START_W,
+    S_LIMIT_H, S_LIMIT_W, S_C, S_N, IN_BYTES, OUT_BYTES, X_B, X_H, X_W, X_GROUP, X_BY_K, X_ODD, W_BY_K, W_LINE, W_TAP_H,
+    W_TAP_W, W_OFFSET, W_GROUP, W_ODD, Y_B, Y_H, Y_W, Y_OFFSET, Y_GROUP, Y_ODD, BIAS,
 ) = range(39)  # fmt: skip
 # Machine vector.
 (
@@ -119,13 +119,14 @@ def _costs(s, m, expanded, pb, ph, pw, c, n, th, odd_c, odd_n, out):  # type: ig
     by_cols = _up(taps * c, cols) if expanded else taps * _up(c, cols)
     if wgrad:
         k = pixels
+        across = taps * c if expanded else c  # what lies side by side on the columns
         if flow == _WS:
-            folds, stream, sums, width = _up(pixels, rows) * by_cols, n, n * by_cols, min(c, cols)
+            folds, stream, sums, width = _up(pixels, rows) * by_cols, n, n * by_cols, min(across, cols)
         elif flow == _IS:
             folds, stream = _up(pixels, rows) * _up(n, cols), taps * c
             sums, width = taps * c * _up(n, cols), min(n, cols)
         else:
-            folds, stream, sums, width = _up(n, rows) * by_cols, pixels, n * by_cols, min(c, cols)
+            folds, stream, sums, width = _up(n, rows) * by_cols, pixels, n * by_cols, min(across, cols)
     else:
         k = c
         if expanded:
@@ -579,7 +580,7 @@ def emit(s, m, t, rows, steps):  # type: ignore[no-untyped-def]
             base[inner] = script_y[iy, 2:5]
             n = dims[1, 3] if edge[1] else t[T_N]
             if s[BIAS]:
-                # Its parts start where the outputs do: off the bus's grid if a tile's, or a group's, outputs do not fill it.
+                # Its parts start where the outputs do: off the bus's grid where a tile, or a group, does not fill it.
                 off = (t[T_N] < s[S_N] and 4 * t[T_N] % m[BUS] != 0) or (s[GROUPS] > 1 and 4 * s[S_N] % m[BUS] != 0)
                 _box(rows, r, m, _LOAD, 2, 1, _beats(4 * n, m[BUS], off), 4 * n, _REST_FREE, _IN_FULL, 0)
                 rows[r, F_OPCODE] = 2  # into the accumulator

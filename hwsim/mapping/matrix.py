@@ -20,9 +20,9 @@ from hwsim.errors import HwsimError
 from hwsim.hardware import Accelerator, Dataflow
 from hwsim.mapping import _kernels
 from hwsim.mapping.layout import dispatch_cycles, image_of, pitch
-from hwsim.program import CAUSES, FIELDS, Program
+from hwsim.program import CAUSES, FIELDS, RESOURCE_NAMES, Program
 
-__all__ = ["MatrixSegment", "Tiling", "conv_segments", "gemm_segment", "machine_vector", "tile_segment"]
+__all__ = ["Gap", "MatrixSegment", "Tiling", "conv_segments", "gemm_segment", "machine_vector", "tile_segment"]
 
 _DATAFLOW_CODE = {Dataflow.WEIGHT_STATIONARY: 0, Dataflow.INPUT_STATIONARY: 1, Dataflow.OUTPUT_STATIONARY: 2}
 
@@ -108,7 +108,7 @@ def tile_segment(segment: MatrixSegment, hw: Accelerator, name: str) -> Tiling:
     best = np.zeros(len(_kernels.TILE), np.int64)
     items = np.empty((_kernels.MAX_ITEMS, FIELDS), np.int64)
     steps = np.empty((_kernels.MAX_STEPS, 4), np.int64)
-    busy, stalls = np.zeros(4, np.int64), np.zeros((4, len(CAUSES)), np.int64)
+    busy, stalls = np.zeros(len(RESOURCE_NAMES), np.int64), np.zeros((len(RESOURCE_NAMES), len(CAUSES)), np.int64)
     cycles, candidates, timed = _kernels.search(spec, machine, best, items, steps, busy, stalls)
     if cycles < 0:
         raise HwsimError(_too_small(spec, machine, hw, name))
@@ -125,13 +125,14 @@ def _too_small(spec: NDArray[np.int64], machine: NDArray[np.int64], hw: Accelera
     if 2 * sum(banks) > hw.scratchpad.banks:
         bytes_needed = 2 * sum(banks) * bank * line
         return (
-            f"{name}: two tiles of each operand must fit the scratchpad, {hw.scratchpad.capacity_bytes} bytes in {hw.scratchpad.banks} banks; the smallest "
-            f"need {bytes_needed} bytes ({2 * banks[0]} + {2 * banks[1]} banks), {bytes_needed - hw.scratchpad.capacity_bytes} more"
+            f"{name}: two tiles of each operand must fit the scratchpad, {hw.scratchpad.capacity_bytes} bytes in "
+            f"{hw.scratchpad.banks} banks; the smallest need {bytes_needed} bytes "
+            f"({2 * banks[0]} + {2 * banks[1]} banks), {bytes_needed - hw.scratchpad.capacity_bytes} more"
         )
     line = 4 * hw.array.cols
     return (
-        f"{name}: one output tile must fit half the accumulator, {hw.accumulator_slot_lines * line} bytes; the smallest needs "
-        f"{int(need[2]) * line} bytes, {(int(need[2]) - hw.accumulator_slot_lines) * line} more"
+        f"{name}: one output tile must fit half the accumulator, {hw.accumulator_slot_lines * line} bytes; "
+        f"the smallest needs {int(need[2]) * line} bytes, {(int(need[2]) - hw.accumulator_slot_lines) * line} more"
     )
 
 
@@ -232,6 +233,17 @@ def gemm_segment(
 
 
 @dataclass(frozen=True)
+class Gap:
+    """Pixels of every image that no tap of a strided convolution reaches: a grid, in bytes from the image's start."""
+
+    offset: int
+    rows: int
+    row_bytes: int
+    pixels: int
+    pixel_bytes: int
+
+
+@dataclass(frozen=True)
 class _Axis:
     """One residue class of one axis of a strided dgrad: input positions ``first + stride · j``, taps in arithmetic
     progression.
@@ -271,7 +283,7 @@ def conv_segments(
     hw: Accelerator,
     *,
     bias: bool = False,
-) -> tuple[list[MatrixSegment], int]:
+) -> tuple[list[MatrixSegment], list[Gap]]:
     """Describe a convolution: ``"forward"``, ``"dgrad"`` or ``"wgrad"``.
 
     Parameters
@@ -291,8 +303,8 @@ def conv_segments(
     -------
     segments : list of MatrixSegment
         One, or for a strided dgrad one per residue class that any tap reaches.
-    zero_lines : int
-        dgrad only: input positions (lines) that no tap reaches, whose gradient is zero.
+    gaps : list of Gap
+        dgrad only: input positions that no tap reaches, whose gradient is zero.
     """
     e, bus, groups = hw.operand_bytes, hw.dram.beat_bytes, int(attrs["groups"])
     (sh, sw), (ph, pw), (dh, dw) = attrs["stride"], attrs["padding"], attrs["dilation"]
@@ -341,12 +353,17 @@ def conv_segments(
             Y_ODD=odd_y,
             BIAS=bias,
         )
-        return [segment], 0
-    segments, zero = [], 0
+        return [segment], []
+    segments, gaps = [], []
     for v in _classes(x[1], kh, sh, ph, dh):
+        if not v.taps:
+            rows = v.first * image_x.row, v.positions, sh * image_x.row
+            gaps.append(Gap(*rows, x[2], image_x.pixel))
+            continue
         for h in _classes(x[2], kw, sw, pw, dw):
-            if not v.taps or not h.taps:
-                zero += x[0] * v.positions * h.positions
+            if not h.taps:
+                start = v.first * image_x.row + h.first * image_x.pixel
+                gaps.append(Gap(start, v.positions, sh * image_x.row, h.positions, sw * image_x.pixel))
                 continue
             segments.append(
                 MatrixSegment.of(
@@ -387,4 +404,4 @@ def conv_segments(
                     Y_ODD=odd_x,
                 )
             )
-    return segments, zero
+    return segments, gaps

@@ -10,7 +10,6 @@ from typing import Any
 
 from hwsim.errors import HwsimError
 from hwsim.hardware import Accelerator
-from hwsim.mapping.layout import image_of
 from hwsim.mapping.matrix import MatrixSegment, conv_segments, gemm_segment, tile_segment
 from hwsim.mapping.stream import Stream, tile_stream
 from hwsim.mapping.vector import STREAMS, operands_of, zero_stream
@@ -65,7 +64,8 @@ def plan_op(op: Op, graph: Graph, hw: Accelerator) -> OpPlan:
         return plan_segments(segments, streams, hw, op.name)
     if op.kind not in STREAMS:
         raise HwsimError(
-            f"no lowering for op '{op.kind}' (node '{op.name}'); cut the graph before it or add one in hwsim/mapping/vector.py"
+            f"no lowering for op '{op.kind}' (node '{op.name}'); cut the graph before it or add one in "
+            "hwsim/mapping/vector.py"
         )
     return plan_segments([], STREAMS[op.kind](op, tensors, hw), hw, op.name)
 
@@ -107,7 +107,6 @@ def _matrix_segments(
         return conv_segments("wgrad", x, w, y, op.attrs, hw)[0], []
     if op.kind == "conv2d_dgrad":
         y, w, x = shapes
-        segments, zeros = conv_segments("dgrad", x, w, y, op.attrs, hw)
-        line = image_of(x, hw.operand_bytes, hw.dram.beat_bytes).pixel
-        return segments, [zero_stream(zeros, line, 2)(hw)] if zeros else []
+        segments, gaps = conv_segments("dgrad", x, w, y, op.attrs, hw)
+        return segments, [zero_stream(gaps, tensors[-1], 2, hw)] if gaps else []
     return None

@@ -16,7 +16,7 @@ import numpy as np
 from hwsim.errors import HwsimError
 from hwsim.hardware import Accelerator
 from hwsim.mapping.layout import dispatch_cycles
-from hwsim.program import CAUSES, FIELDS, Field, Program, Semaphore, Unit, VectorOp, mask, pack_counts
+from hwsim.program import CAUSES, FIELDS, RESOURCE_NAMES, Field, Program, Semaphore, Unit, VectorOp, mask, pack_counts
 from hwsim.timing._kernels import time_rows
 
 __all__ = ["Micro", "Move", "Stream", "Tile", "tile_stream"]
@@ -135,14 +135,15 @@ def tile_stream(stream: Stream, hw: Accelerator, name: str) -> tuple[Program, in
     if best is None or found is None:
         have, line = hw.accumulator_slot_lines, 4 * hw.array.cols
         raise HwsimError(
-            f"{name}: one tile must fit half the accumulator, {have * line} bytes; the smallest needs {smallest * line} bytes, "
-            f"{(smallest - have) * line} more"
+            f"{name}: one tile must fit half the accumulator, {have * line} bytes; the smallest needs "
+            f"{smallest * line} bytes, {(smallest - have) * line} more"
         )
     return found, best[0], f"{best[1]} {stream.unit} of {prod(stream.outers) * stream.size}"
 
 
 def _sizes(stream: Stream) -> list[int]:
-    units, sizes, parts = -(-stream.size // stream.quantum), [], 1
+    units, parts = -(-stream.size // stream.quantum), 1
+    sizes: list[int] = []
     while True:
         count = -(-units // parts)
         size = min(count * stream.quantum, stream.size)
@@ -165,7 +166,7 @@ def _deferred(program: Program, loads: int) -> Program:
 
 
 def _cycles(program: Program, hw: Accelerator) -> int:
-    busy, stalls = np.zeros(4, np.int64), np.zeros((4, len(CAUSES)), np.int64)
+    busy, stalls = np.zeros(len(RESOURCE_NAMES), np.int64), np.zeros((len(RESOURCE_NAMES), len(CAUSES)), np.int64)
     cycles, status, item = time_rows(
         program.items, len(program.items), hw.control.queue_depth, dispatch_cycles(hw), True, busy, stalls, _NONE
     )
@@ -316,7 +317,13 @@ _STAYS = Move(0, (0, 0, 0), 0)
 
 
 def _placed(move: Move, whole: Move) -> Move:
-    """An edge tile starts where full tiles would: it takes their strides."""
+    """An edge tile starts where full tiles would: it takes their strides, and is off the bus's grid where they are."""
     if move is whole:
         return move
-    return replace(move, per_tile=whole.per_tile, per_outer=whole.per_outer, rows_per_tile=whole.rows_per_tile)
+    return replace(
+        move,
+        per_tile=whole.per_tile,
+        per_outer=whole.per_outer,
+        rows_per_tile=whole.rows_per_tile,
+        odd=whole.odd,
+    )

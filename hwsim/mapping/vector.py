@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from hwsim.hardware import Accelerator
 from hwsim.mapping.layout import element_bytes, image_of, pitch
+from hwsim.mapping.matrix import Gap
 from hwsim.mapping.stream import Micro, Move, Stream, Tile
 from hwsim.program import VectorOp as V
 from hwsim.workload.graph import Graph, Op, Tensor
@@ -120,9 +121,10 @@ class _Part:
         """Apply micro-operations to the lines of some pixels."""
         return tuple(Micro(o, pixels * self.blocks(hw), min(self.width, hw.array.cols)) for o in ops)
 
-    def vectors(self, operands: Sequence[int]) -> tuple[Move, ...]:
+    def vectors(self, operands: Sequence[int], hw: Accelerator) -> tuple[Move, ...]:
         """Move this part of per-channel fp32 vectors."""
-        return tuple(Move(o, (1, 1, 1), 4 * self.width, offset=4 * self.first) for o in operands)
+        odd = (4 * self.first) % hw.dram.beat_bytes != 0
+        return tuple(Move(o, (1, 1, 1), 4 * self.width, offset=4 * self.first, odd=odd) for o in operands)
 
 
 #: Accumulator lines per block of lanes that a channelwise op may need for one pixel, its parameters and its sums.
@@ -182,11 +184,11 @@ def _batchnorm(op: Op, tensors: Sequence[Tensor], hw: Accelerator) -> list[Strea
     streams = []
     for part in _parts(x.shape[-1], hw):
         blocks = part.blocks(hw)
-        before = Tile(part.vectors([3, 4]), part.micros([V.SET, V.SET], hw), (), 4 * blocks)
-        after = Tile((), part.micros([*finish, *running], hw), part.vectors([6, 7, 8, 9]), 2 * blocks)
+        before = Tile(part.vectors([3, 4], hw), part.micros([V.SET, V.SET], hw), (), 4 * blocks)
+        after = Tile((), part.micros([*finish, *running], hw), part.vectors([6, 7, 8, 9], hw), 2 * blocks)
         sums = [V.SUM_LINES, V.MULTIPLY_SUM_LINES]
         streams.append(_channelwise(part, hw, [(0, x)], [], sums, before, after))
-        before = Tile(part.vectors([1, 2, 6, 7]), part.micros([V.MULTIPLY, V.MULTIPLY_ADD], hw), (), 4 * blocks)
+        before = Tile(part.vectors([1, 2, 6, 7], hw), part.micros([V.MULTIPLY, V.MULTIPLY_ADD], hw), (), 4 * blocks)
         streams.append(_channelwise(part, hw, [(0, x)], [(5, y)], [V.MULTIPLY_ADD, V.CONVERT], before))
     return streams
 
@@ -195,8 +197,8 @@ def _batchnorm_wgrad(op: Op, tensors: Sequence[Tensor], hw: Accelerator) -> list
     x, dy = tensors[0], tensors[1]
     streams = []
     for part in _parts(x.shape[-1], hw):
-        before = Tile(part.vectors([2, 3]), part.micros([V.MULTIPLY, V.SET, V.SET], hw), (), 4 * part.blocks(hw))
-        after = Tile((), part.micros([V.COPY], hw), part.vectors([4, 5]), 0)
+        before = Tile(part.vectors([2, 3], hw), part.micros([V.MULTIPLY, V.SET, V.SET], hw), (), 4 * part.blocks(hw))
+        after = Tile((), part.micros([V.COPY], hw), part.vectors([4, 5], hw), 0)
         micros = [V.MULTIPLY_ADD, V.SUM_LINES, V.MULTIPLY_SUM_LINES]
         streams.append(_channelwise(part, hw, [(0, x), (1, dy)], [], micros, before, after))
     return streams
@@ -207,7 +209,7 @@ def _batchnorm_dgrad(op: Op, tensors: Sequence[Tensor], hw: Accelerator) -> list
     coefficients = [V.MULTIPLY] * 5 + [V.MULTIPLY_ADD, V.MULTIPLY, V.SUBTRACT]
     streams = []
     for part in _parts(x.shape[-1], hw):
-        before = Tile(part.vectors([2, 3, 4, 5, 6]), part.micros(coefficients, hw), (), 6 * part.blocks(hw))
+        before = Tile(part.vectors([2, 3, 4, 5, 6], hw), part.micros(coefficients, hw), (), 6 * part.blocks(hw))
         micros = [V.MULTIPLY_ADD, V.MULTIPLY_ADD, V.CONVERT]
         streams.append(_channelwise(part, hw, [(0, x), (1, dy)], [(7, dx)], micros, before))
     return streams
@@ -218,7 +220,7 @@ def _bias_grad(op: Op, tensors: Sequence[Tensor], hw: Accelerator) -> list[Strea
     streams = []
     for part in _parts(dy.shape[-1], hw):
         before = Tile((), part.micros([V.SET], hw), (), part.blocks(hw))
-        after = Tile((), part.micros([V.COPY], hw), part.vectors([1]), 0)
+        after = Tile((), part.micros([V.COPY], hw), part.vectors([1], hw), 0)
         streams.append(_channelwise(part, hw, [(0, dy)], [], [V.SUM_LINES], before, after))
     return streams
 
@@ -241,6 +243,10 @@ class _Slice:
     @property
     def lanes(self) -> int:
         return -(-self.width // self.blocks)
+
+    def odd(self, element_bytes: int, bus: int) -> bool:
+        """Whether it, or one of those beside it, starts off the bus's grid."""
+        return (self.first * element_bytes) % bus != 0 or (self.repeats > 1 and (self.width * element_bytes) % bus != 0)
 
 
 def _sliced(channels: int, hw: Accelerator, build: Callable[[_Slice], Stream]) -> list[Stream]:
@@ -290,7 +296,7 @@ def _image_move(
         start_w=first,
         rows_per_tile=per_tile,
         limits=(height, width),
-        odd=part.repeats > 1 and (part.width * e) % bus != 0,
+        odd=part.odd(e, bus),
     )
 
 
@@ -319,13 +325,6 @@ def _pool(forward: V, scale: bool) -> Rule:
     return rule
 
 
-def _covering(rows: int, kernel: int, stride: int, limit: int) -> int:
-    """Output rows whose windows can touch `rows` input rows, wherever those begin on a multiple of the stride."""
-    if kernel <= stride:
-        return min(-(-rows // stride), limit)
-    return min((rows + kernel - 2) // stride + 1, limit)
-
-
 def _pool_dgrad(maximum: bool) -> Rule:
     """Tiles of input rows: per tap, compare with the maximum (or not) and add the output gradient."""
 
@@ -333,12 +332,13 @@ def _pool_dgrad(maximum: bool) -> Rule:
         dy, dx = tensors[-2], tensors[-1]
         (kh, kw), (sh, sw), (ph, pw) = _window(op)
         height, width = dx.shape[1], dx.shape[2]
-        reach = -(-(kh - 1 - ph) // sh) if kh > sh else 0  # output rows before the first one that a tile shares
+        # Input rows from r on, r a multiple of the stride, are touched by output rows from r ÷ stride − reach on.
+        reach = (kh - 1 - ph) // sh
         span = (dy.shape[2] - 1) * sw + kw
 
         def build(part: _Slice) -> Stream:
             def tile(rows: int) -> Tile:
-                outs = _covering(rows, kh, sh, dy.shape[1])
+                outs = min((rows - 1 + ph) // sh + 1, dy.shape[1]) + reach
                 out, here = outs * dy.shape[2] * part.blocks, rows * width * part.blocks
                 step = max(1, rows // sh)
                 moves = [_image_move(len(tensors) - 2, dy, hw, part, 1, outs, -reach, step)]
@@ -374,7 +374,7 @@ def _channel_lines(operand: int, tensor: Tensor, hw: Accelerator, part: _Slice, 
         offset=part.first * e,
         per_tile=images * line,
         per_outer=(part.width * e,),
-        odd=part.repeats > 1 and (part.width * e) % bus != 0,
+        odd=part.odd(e, bus),
     )
 
 
@@ -513,19 +513,26 @@ def _flatten(op: Op, tensors: Sequence[Tensor], hw: Accelerator) -> list[Stream]
     return [Stream(image.shape[0], tile, unit="images")]
 
 
-def zero_stream(lines: int, line_bytes: int, operand: int) -> Callable[[Accelerator], Stream]:
-    """Store zeros to `lines` lines that no tap of a strided convolution reaches."""
+def zero_stream(gaps: Sequence[Gap], tensor: Tensor, operand: int, hw: Accelerator) -> Stream:
+    """Store zeros to the pixels that no tap of a strided convolution reaches."""
+    e, cols = element_bytes(tensor, hw), hw.array.cols
+    image = image_of(tensor.shape, e, hw.dram.beat_bytes)
 
-    def stream(hw: Accelerator) -> Stream:
-        before = Tile((), (Micro(V.SET, 1, hw.array.cols),), (), 1)
+    def tile(images: int) -> Tile:
+        moves = tuple(
+            Move(
+                operand,
+                (images, gap.rows, gap.pixels),
+                tensor.shape[-1] * e,
+                (image.batch, gap.row_bytes, gap.pixel_bytes),
+                offset=gap.offset,
+                per_tile=images * image.batch,
+            )
+            for gap in gaps
+        )
+        return Tile((), (Micro(V.SET, 1, cols),), moves, 1)  # one line of zeros serves every store
 
-        def tile(units: int) -> Tile:
-            move = Move(operand, (1, 1, units), line_bytes, (0, 0, line_bytes), per_tile=units * line_bytes)
-            return Tile((), (), (move,), 0)
-
-        return Stream(lines, tile, prologue=before, unit="zero lines")
-
-    return stream
+    return Stream(tensor.shape[0], tile, unit="images of zeros")
 
 
 STREAMS: dict[str, Rule] = {

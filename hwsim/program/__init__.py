@@ -5,6 +5,7 @@ from __future__ import annotations
 from hwsim.program.fields import (
     CAUSES,
     FIELDS,
+    RESOURCE_NAMES,
     SEMAPHORE_NAMES,
     UNIT_NAMES,
     Field,
@@ -21,6 +22,7 @@ __all__ = [
     "CAUSES",
     "COMMAND_BYTES",
     "FIELDS",
+    "RESOURCE_NAMES",
     "SEMAPHORE_NAMES",
     "UNIT_NAMES",
     "VECTOR_OPS",

@@ -14,6 +14,7 @@ __all__ = [
     "FETCH",
     "FIELDS",
     "PORT",
+    "RESOURCE_NAMES",
     "SEMAPHORE_NAMES",
     "UNIT_NAMES",
     "Field",
@@ -39,6 +40,8 @@ class Unit(IntEnum):
 
 #: Names of the four executing units, in the order of `Unit`.
 UNIT_NAMES = ("load", "matrix", "vector", "store")
+#: What can be busy or stall: the units, and the memory port that loads and stores share.
+RESOURCE_NAMES = (*UNIT_NAMES, "port")
 
 
 class Semaphore(IntEnum):

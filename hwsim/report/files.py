@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hwsim.errors import HwsimError
-from hwsim.program.fields import CAUSES, UNIT_NAMES
+from hwsim.program.fields import CAUSES, RESOURCE_NAMES
 from hwsim.report.summary import FIGURES, OP_FIGURES, step_summary
 from hwsim.report.trace import Spans, chrome_trace
 from hwsim.results import StepResult
@@ -20,12 +20,12 @@ __all__ = ["CSV_COLUMNS", "FILES", "check_file", "check_folder", "json_text", "o
 #: The files that `write_all` writes.
 FILES = ("summary.json", "ops.csv", "energy.png", "cycles.png", "roofline.png", "memory.png", "timeline.json")
 
-#: Columns of ``ops.csv``; the stalls are those of the op's busiest unit.
+#: Columns of ``ops.csv``; the stalls are those of what bounds the op.
 CSV_COLUMNS = (
     "name",
     *(key for key in OP_FIGURES if key not in ("busy_cycles", "stall_cycles", "mapping")),
     *FIGURES,
-    *(f"busy_{unit}_cycles" for unit in UNIT_NAMES),
+    *(f"busy_{name}_cycles" for name in RESOURCE_NAMES),
     *(f"stall_{cause}_cycles" for cause in CAUSES),
     "mapping",
 )
@@ -59,7 +59,7 @@ def op_rows(summary: dict[str, Any]) -> Iterable[dict[str, Any]]:
         yield {
             "name": name,
             **{key: value for key, value in op.items() if key in CSV_COLUMNS},
-            **{f"busy_{unit}_cycles": op["busy_cycles"].get(unit, 0) for unit in UNIT_NAMES},
+            **{f"busy_{name}_cycles": op["busy_cycles"].get(name, 0) for name in RESOURCE_NAMES},
             **{f"stall_{cause}_cycles": stalls.get(cause, 0) for cause in CAUSES},
         }
 

@@ -116,7 +116,7 @@ def draw_energy(step: StepResult, path: Path) -> None:
 
 
 def draw_cycles(step: StepResult, path: Path) -> None:
-    """Draw the ops with most cycles as bars: busy cycles of the busiest unit, and its stalls by cause.
+    """Draw the ops with most cycles as bars: busy cycles of what bounds them, and its stalls by cause.
 
     Ops that are alike share a bar (a residual network has many of one shape); bars are grouped by phase.
     """
@@ -141,7 +141,7 @@ def draw_cycles(step: StepResult, path: Path) -> None:
     axes.set_yticks(y, names, fontsize=8.5)
     axes.set_ylim(len(bars) - 0.4, -0.6)
     axes.set_xlim(0, max(cycles) * factor * 1.22)
-    axes.set_xlabel(f"{unit} along the ops' busiest unit, which is named at the bar's end")
+    axes.set_xlabel(f"{unit} along what bounds the op (matrix or vector unit, memory port), named at the bar's end")
     axes.grid(axis="x", alpha=0.3)
     _mark_phases(axes, bars)
     figure.legend(loc="lower center", ncols=5, frameon=False)

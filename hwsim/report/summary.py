@@ -138,9 +138,9 @@ def peak_index(step: StepResult) -> int:
 
 
 def cycles_along_bound(ops: Iterable[OpResult]) -> Counter[tuple[str, str]]:
-    """Add the cycles of ops up along their busiest units.
+    """Add the cycles of ops up along what bounds them.
 
-    Keys are ``("busy", unit)`` and ``("stall", cause)``; the values sum to the ops' cycles.
+    Keys are ``("busy", bound)`` and ``("stall", cause)``; the values sum to the ops' cycles.
     """
     parts: Counter[tuple[str, str]] = Counter()
     for op in ops:

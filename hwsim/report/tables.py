@@ -32,7 +32,7 @@ def print_step(step: StepResult, console: Console) -> None:
     _print_figures(_headline(summary, step.batch), console)
     _print_groups("By phase", "phase", summary["by_phase"], summary, console)
     _print_groups(
-        "By component (cycles: along each op's busiest unit)", "component", summary["by_component"], summary, console
+        "By component (cycles: along what bounds each op)", "component", summary["by_component"], summary, console
     )
     _print_ops(step, console)
     _print_stalls(step, console)
@@ -44,8 +44,8 @@ def print_gemm(gemm: Gemm, console: Console) -> None:
     summary = gemm_summary(gemm)
     shape = f"({gemm.m:,} × {gemm.k:,}) · ({gemm.k:,} × {gemm.n:,})"
     console.print(Text(f"{shape} on {summary['hardware']} ({summary['dataflow']})", style="bold"))
-    bound = f"{gemm.op.bound} unit, busy {_percent(gemm.op.busy_cycles[gemm.op.bound], gemm.cycles)} of the cycles"
-    rows = [*_headline(summary, None), ("busiest unit", bound), ("mapping", gemm.op.mapping)]
+    bound = f"{gemm.op.bound}, busy {_percent(gemm.op.busy_cycles[gemm.op.bound], gemm.cycles)} of the cycles"
+    rows = [*_headline(summary, None), ("bound by", bound), ("mapping", gemm.op.mapping)]
     _print_figures(rows, console)
 
 
@@ -110,7 +110,7 @@ def _print_ops(step: StepResult, console: Console) -> None:
     groups.append(ranked)
     cycles = [sum(op.cycles for op in ops) for ops in groups]
     columns = [
-        ("busiest", "unit", [ops[0].bound if len(ops) == 1 else "" for ops in groups]),
+        ("bound", "by", [ops[0].bound if len(ops) == 1 else "" for ops in groups]),
         _column("cycles", cycles, "", 5),
         ("", "%", [_share(n, step.cycles) for n in cycles]),
         ("util.", "%", [f"{_utilization(step, ops):.1f}" for ops in groups]),
@@ -127,7 +127,7 @@ def _print_stalls(step: StepResult, console: Console) -> None:
     ranked = sorted((p for p in parts if parts[p]), key=lambda p: (p[0], p[1] == "other causes", -parts[p]))
     cycles = [*(parts[part] for part in ranked), step.cycles]
     unit, cells = column(cycles, "")
-    table = plain_table("Where the cycles go, along each op's busiest unit")
+    table = plain_table("Where the cycles go, along what bounds each op")
     table.add_column("")
     table.add_column(f"cycles\n{unit}", justify="right")
     table.add_column("\n%", justify="right")
@@ -158,7 +158,7 @@ def _print_numbers(
     table = plain_table(title)
     table.add_column(first, overflow="fold")
     for header, unit, _ in columns:
-        table.add_column(f"{header}\n{unit}", justify="left" if header == "busiest" else "right", no_wrap=True)
+        table.add_column(f"{header}\n{unit}", justify="left" if header == "bound" else "right", no_wrap=True)
     for i, name in enumerate(names):
         if name == "total":
             table.add_section()

@@ -22,6 +22,8 @@ _TOKENS = 256  # a semaphore holds at most 255
 _CAUSES = 13
 _PORT_CAUSE, _DRAIN_CAUSE = 11, 12
 _UNITS = 4
+_PORT_ROW, _RESOURCES = 4, 5  # the port is counted behind the units
+_ON_PORT = 1 << _LOAD | 1 << _STORE
 _DEPTH = 8  # nesting of loops
 _HISTORY = 8  # longest period looked for [iterations]
 _LONG_AGO = -(1 << 60)
@@ -53,7 +55,7 @@ def _start(row, dispatched, clock, free, ring, ring_at, tokens, head, live, busy
     """Time one command; gives its start, or a negative code."""
     unit = row[0]
     start = max(dispatched, free[unit])
-    on_port = unit == _LOAD or unit == _STORE
+    on_port = unit in (_LOAD, _STORE)
     if on_port and clock[_PORT] > start:
         start = clock[_PORT]
     wait = row[3]
@@ -74,6 +76,8 @@ def _start(row, dispatched, clock, free, ring, ring_at, tokens, head, live, busy
                     cause = 1 + s
                     break
         stalls[unit, cause] += gap
+        if on_port and start > clock[_PORT]:
+            stalls[_PORT_ROW, cause] += start - clock[_PORT]
     for s in range(_SEMAPHORES):
         if (wait >> s) & 1:
             head[s] = (head[s] + 1) % _TOKENS
@@ -83,6 +87,7 @@ def _start(row, dispatched, clock, free, ring, ring_at, tokens, head, live, busy
     busy[unit] += row[1]
     free[unit] = occupied
     if on_port:
+        busy[_PORT_ROW] += row[1]
         clock[_PORT] = occupied
     if end > clock[_LAST_END]:
         clock[_LAST_END] = end
@@ -103,7 +108,7 @@ def _snapshot(clock, free, units, ring, issued, tokens, head, live, pending, out
     """
     ref = clock[_DISPATCH]
     n = 0
-    out[n] = max(clock[_PORT] - ref, 0)
+    out[n] = clock[_PORT] - ref if units & _ON_PORT else 0
     out[n + 1] = max(clock[_LAST_END] - ref, 0)
     n += 2
     depth = ring.shape[1]
@@ -134,7 +139,8 @@ def _snapshot(clock, free, units, ring, issued, tokens, head, live, pending, out
 def _shift(by, loads, clock, free, units, ring, tokens, head, live, pending):  # type: ignore[no-untyped-def]
     """Move the state on by a time and a number of loads."""
     clock[_DISPATCH] += by
-    clock[_PORT] += by
+    if units & _ON_PORT:
+        clock[_PORT] += by
     clock[_LAST_END] += by
     clock[_LOADS] += loads
     for u in range(_UNITS):
@@ -182,7 +188,7 @@ def time_rows(
 ) -> tuple[int, int, int]:
     """Time compressed rows whose first one is a barrier at 0.
 
-    Adds to `busy` (4,) and `stalls` (4, causes), writes (start, end, dispatch) of the first commands into `record`
+    Adds to `busy` (5,) and `stalls` (5, causes), writes (start, end, dispatch) of the first commands into `record`
     (n, 3), in program order.
     Gives (cycles, status, item): status `OK`, or what went wrong at which item.
     """
@@ -205,8 +211,8 @@ def time_rows(
     past = np.empty((_DEPTH, _HISTORY, width), np.int64)
     past_length = np.empty((_DEPTH, _HISTORY), np.int64)
     past_clock = np.empty((_DEPTH, _HISTORY, 2), np.int64)
-    past_busy = np.empty((_DEPTH, _HISTORY, _UNITS), np.int64)
-    past_stalls = np.empty((_DEPTH, _HISTORY, _UNITS, _CAUSES), np.int64)
+    past_busy = np.empty((_DEPTH, _HISTORY, _RESOURCES), np.int64)
+    past_stalls = np.empty((_DEPTH, _HISTORY, _RESOURCES, _CAUSES), np.int64)
     now = np.zeros(3 + _UNITS * (queue_depth + 1) + _SEMAPHORES * _TOKENS + 3 * queue_depth, np.int64)
 
     depth = 0
@@ -248,7 +254,7 @@ def time_rows(
                         by = times * (clock[_DISPATCH] - past_clock[level, slot, 0])
                         loads = times * (clock[_LOADS] - past_clock[level, slot, 1])
                         _shift(by, loads, clock, free, units, ring, tokens, head, live, pending)
-                        for u in range(_UNITS):
+                        for u in range(_RESOURCES):
                             busy[u] += times * (busy[u] - past_busy[level, slot, u])
                             for c in range(_CAUSES):
                                 stalls[u, c] += times * (stalls[u, c] - past_stalls[level, slot, u, c])
@@ -325,6 +331,7 @@ def time_rows(
                 barrier = max(clock[_LAST_END], clock[_DISPATCH] + dispatch_cycles)
                 for u in range(_UNITS):
                     stalls[u, _DRAIN_CAUSE] += barrier - free[u]
+                stalls[_PORT_ROW, _DRAIN_CAUSE] += barrier - clock[_PORT]
             _reset(barrier, rows[i, 3] if i < items else 0, clock, free, ring, tokens, head, live, pending)
             if i < items and recorded < record.shape[0]:
                 record[recorded, :] = barrier

@@ -14,13 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwsim.errors import HwsimError
-from hwsim.program.fields import CAUSES, DRAIN, FETCH, PORT, SEMAPHORE_NAMES, UNIT_NAMES, Row, Unit
+from hwsim.program.fields import CAUSES, DRAIN, FETCH, PORT, RESOURCE_NAMES, SEMAPHORE_NAMES, UNIT_NAMES, Row, Unit
 from hwsim.timing.timeline import Timeline
 
 __all__ = ["simulate_events"]
 
 MAX_TOKENS = 255  # docs/contracts/program.md, section 2
 PORT_UNITS = (Unit.LOAD, Unit.STORE)
+PORT_ROW = RESOURCE_NAMES.index("port")
 NOBODY = -1  # an event that ends no command: it only makes the machine look again
 
 
@@ -137,8 +138,8 @@ class _Machine:
         self.start = [0] * commands
         self.end = [0] * commands
         self.cycles: int | None = None
-        self.busy_cycles = np.zeros(len(UNIT_NAMES), dtype=np.int64)
-        self.stall_cycles = np.zeros((len(UNIT_NAMES), len(CAUSES)), dtype=np.int64)
+        self.busy_cycles = np.zeros(len(RESOURCE_NAMES), dtype=np.int64)
+        self.stall_cycles = np.zeros((len(RESOURCE_NAMES), len(CAUSES)), dtype=np.int64)
 
     def step(self) -> None:
         """Go to the next time at which something happens, and do all that happens then."""
@@ -206,6 +207,8 @@ class _Machine:
         for unit, free_at in enumerate(self.free_at):
             self.stall_cycles[unit, DRAIN] += self.now - free_at
             self.free_at[unit] = self.now
+        self.stall_cycles[PORT_ROW, DRAIN] += self.now - self.port_free_at
+        self.port_free_at = self.now
         if barrier == len(self.unit):
             self.cycles = self.now
             return
@@ -226,6 +229,8 @@ class _Machine:
             cause = self.missing[unit]
             assert cause is not None, "an idle unit starts only when something that it lacked has come"
             self.stall_cycles[unit, cause] += self.now - self.free_at[unit]
+            if unit in PORT_UNITS:
+                self.stall_cycles[PORT_ROW, cause] += self.now - self.port_free_at
         for semaphore in self.waits[command]:
             self.tokens[semaphore] -= 1
         for semaphore in self.posts[command]:
@@ -234,6 +239,7 @@ class _Machine:
         self.free_at[unit] = free_at
         if unit in PORT_UNITS:
             self.port_free_at = free_at
+            self.busy_cycles[PORT_ROW] += self.occupancy[command]
             self.port_order.popleft()
         self.busy_cycles[unit] += self.occupancy[command]
         self.start[command] = self.now
@@ -275,8 +281,8 @@ class _Machine:
                     )
         if not self.port_order:
             raise HwsimError(
-                f"command {heads[0]} (store) waits for loads that are never dispatched (deadlock after cycle {self.now}); "
-                "defer the store by fewer loads or deepen the queues"
+                f"command {heads[0]} (store) waits for loads that are never dispatched "
+                f"(deadlock after cycle {self.now}); defer the store by fewer loads or deepen the queues"
             )
         raise HwsimError(
             f"command {heads[0]} ({UNIT_NAMES[self.unit[heads[0]]]}) waits for the memory port behind command "

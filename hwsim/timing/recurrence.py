@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwsim.errors import HwsimError
-from hwsim.program import CAUSES, SEMAPHORE_NAMES, UNIT_NAMES
+from hwsim.program import CAUSES, RESOURCE_NAMES, SEMAPHORE_NAMES, UNIT_NAMES
 from hwsim.program.fields import Row, Unit
 from hwsim.timing import _kernels
 
@@ -28,10 +28,10 @@ class SegmentTiming:
     ----------
     cycles : int
         Time at which the final barrier takes effect [cycles].
-    busy_cycles : ndarray of shape (4,), dtype int64
-        Occupied cycles per unit.
-    stall_cycles : ndarray of shape (4, len(CAUSES)), dtype int64
-        Cycles not occupied, by cause; busy + stalls = cycles for every unit.
+    busy_cycles : ndarray of shape (5,), dtype int64
+        Occupied cycles per resource: the units, then the port.
+    stall_cycles : ndarray of shape (5, len(CAUSES)), dtype int64
+        Cycles not occupied, by cause; busy + stalls = cycles for every resource.
     """
 
     cycles: int
@@ -80,8 +80,8 @@ def _run(
 ) -> tuple[SegmentTiming, NDArray[np.int64]]:
     if len(rows) == 0 or rows[0, Row.UNIT] != Unit.CONTROL:
         raise HwsimError("a program must begin with a barrier")
-    busy = np.zeros(len(UNIT_NAMES), np.int64)
-    stalls = np.zeros((len(UNIT_NAMES), len(CAUSES)), np.int64)
+    busy = np.zeros(len(RESOURCE_NAMES), np.int64)
+    stalls = np.zeros((len(RESOURCE_NAMES), len(CAUSES)), np.int64)
     record = np.zeros((recorded, 3), np.int64)
     first, status, item = _kernels.time_rows(rows, len(rows), queue_depth, dispatch_cycles, jump, busy, stalls, record)
     if status != _kernels.OK:

@@ -23,10 +23,10 @@ class Timeline:
         Time at which the barrier that ends the program takes effect [cycles].
     dispatch, start, end : ndarray of shape (commands,), dtype int64
         Per command of the flat list [cycles]. For a barrier all three are the time at which it takes effect.
-    busy_cycles : ndarray of shape (4,), dtype int64
-        Occupied cycles per unit, in the order of `hwsim.program.fields.UNIT_NAMES`.
-    stall_cycles : ndarray of shape (4, len(CAUSES)), dtype int64
-        Cycles not occupied, per unit and cause. For every unit, busy + stalls = cycles.
+    busy_cycles : ndarray of shape (5,), dtype int64
+        Occupied cycles per resource, in the order of `hwsim.program.fields.RESOURCE_NAMES`: the units, then the port.
+    stall_cycles : ndarray of shape (5, len(CAUSES)), dtype int64
+        Cycles not occupied, per resource and cause. For every one, busy + stalls = cycles.
     """
 
     cycles: int

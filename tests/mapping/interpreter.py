@@ -102,18 +102,29 @@ class Machine:
 
     def _moved(self, row, addresses, inside):
         """Check the beats of every line, and give the bytes on the port."""
-        bus, size = self.hw.dram.bytes_per_cycle, row[F.LINE_BYTES]
-        needed = up(addresses[inside] % bus + size, bus)
+        beat, size = self.hw.dram.beat_bytes, row[F.LINE_BYTES]
+        needed = up(addresses[inside] % beat + size, beat)
         assert needed.size == 0 or needed.max() <= row[F.BEATS], f"a line needs {needed.max()} beats"
-        assert row[F.BEATS] <= up(size, bus) + 1
-        return int(inside.sum()) * row[F.BEATS] * bus
+        assert row[F.BEATS] <= up(size, beat) + 1
+        return int(inside.sum()) * row[F.BEATS] * beat
+
+    def access(self, row):
+        """Count what a load or store touches; give its operand, which lines are inside, and the elements of those."""
+        addresses, inside = box(row)
+        assert row[F.UNIT] == Unit.LOAD or (inside.all() and row[F.TAPS_H] * row[F.TAPS_W] == 1), "a store has padding or taps"
+        memory = self.memories[row[F.OPERAND]]
+        index = memory.index(addresses[inside], row[F.LINE_BYTES])
+        moved = self._moved(row, addresses, inside)
+        if row[F.UNIT] == Unit.LOAD:
+            self.read_bytes += moved
+            np.add.at(memory.loads, index.ravel(), 1)
+        else:
+            self.write_bytes += moved
+            np.add.at(memory.stores, index.ravel(), 1)
+        return memory, inside, index
 
     def _load(self, row):
-        addresses, inside = box(row)
-        memory = self.memories[row[F.OPERAND]]
-        self.read_bytes += self._moved(row, addresses, inside)
-        index = memory.index(addresses[inside], row[F.LINE_BYTES])
-        np.add.at(memory.loads, index.ravel(), 1)
+        memory, inside, index = self.access(row)
         values = np.zeros((*inside.shape, row[F.LINE_BYTES] // memory.size))
         values[inside] = memory.cells[index]
         if row[F.OPCODE] == INTO_ACCUMULATOR:
@@ -199,11 +210,8 @@ class Machine:
             self.finished.add(slot)
 
     def _store(self, row):
-        addresses, inside = box(row)
-        assert inside.all() and (row[F.TAPS_H], row[F.TAPS_W]) == (1, 1), "a store has padding or taps"
-        memory, slot = self.memories[row[F.OPERAND]], row[F.SLOT_A]
-        self.write_bytes += self._moved(row, addresses, inside)
-        index = memory.index(addresses[:, :, :, 0, 0], row[F.LINE_BYTES])
+        (memory, inside, index), slot = self.access(row), row[F.SLOT_A]
+        index = index.reshape(*inside.shape[:3], -1)
         if slot in self.finished:
             values = self.sums.pop(slot)
             self.finished.remove(slot)
@@ -212,7 +220,6 @@ class Machine:
             assert self.zeros and not self.sums, "there is nothing to store"
             values = 0.0
         memory.cells[index] = values
-        np.add.at(memory.stores, index.ravel(), 1)
 
 
 def check_slots(flat, start, end):
@@ -252,7 +259,7 @@ def check_durations(flat, hw):
     for row in flat.tolist():
         if row[F.UNIT] in (Unit.LOAD, Unit.STORE):
             lines = prod(row[f] for f in (F.COUNT_B, F.COUNT_H, F.COUNT_W, F.TAPS_H, F.TAPS_W))
-            expected = lines * row[F.BEATS], hw.dram.latency_cycles
+            expected = up(lines * row[F.BEATS], hw.dram.channels), hw.dram.latency_cycles
         elif row[F.UNIT] == Unit.MATRIX:
             expected = _matrix_duration(row, hw)
         elif row[F.UNIT] == Unit.VECTOR:

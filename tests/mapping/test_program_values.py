@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections.abc import Iterator
+from functools import partial
 from itertools import product
 from math import prod
 from pathlib import Path
@@ -16,20 +17,19 @@ from types import MappingProxyType
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import HealthCheck, currently_in_test_context, given, reject, settings
 from hypothesis import strategies as st
 
 from hwsim.energy import ACTIONS
 from hwsim.energy.counting import count_actions
 from hwsim.errors import HwsimError
 from hwsim.hardware import Accelerator
-from hwsim.mapping import _kernels, conv_segments, gemm_segment, plan_op, plan_segments
+from hwsim.mapping import _kernels, conv_segments, gemm_segment, plan_key, plan_op, plan_segments
 from hwsim.mapping.layout import dispatch_cycles, element_bytes
 from hwsim.mapping.matrix import machine_vector
-from hwsim.mapping.stream import _deferred, _emit, _sizes, tile_stream
+from hwsim.mapping.stream import tile_stream
 from hwsim.mapping.vector import STREAMS, operands_of
 from hwsim.program import FIELDS, Program, Unit
-from hwsim.program import Field as F
 from hwsim.timing import command_times, simulate_events, simulate_rows
 from hwsim.workload import Network, training_graph
 from hwsim.workload.graph import Graph, Op, Phase, Role, Tensor
@@ -48,13 +48,13 @@ Memory = interpreter.Memory
 
 FLOWS = ("ws", "is", "os")
 MOST_COMMANDS = 3000
-FEW = settings(max_examples=25, deadline=None, derandomize=True)
+FEW = settings(max_examples=40, deadline=None, derandomize=True)
 MANY = settings(max_examples=1500, deadline=None)
 
 # ---------------------------------------------------------------------------------------------------------- accelerators
 
 
-def accelerator(flow="ws", rows=2, cols=3, bus=8, operand_format="bf16", bank_lines=64, sum_lines=64, **others) -> Accelerator:
+def accelerator(flow="ws", rows=2, cols=3, beat=8, operand_format="bf16", bank_lines=64, sum_lines=64, **others) -> Accelerator:
     """A tiny accelerator, its memories given in lines."""
     banks, size = others.get("banks", 4), {"int8": 1, "bf16": 2, "fp32": 4}[operand_format]
     return Accelerator(
@@ -72,19 +72,24 @@ def accelerator(flow="ws", rows=2, cols=3, bus=8, operand_format="bf16", bank_li
         scratchpad={"capacity_bytes": banks * bank_lines * max(rows, cols) * size, "banks": banks},
         accumulator={"capacity_bytes": 8 * cols * sum_lines, "add_latency_cycles": others.get("beta", 1)},
         vector={"lanes": others.get("lanes", 2), "latency_cycles": others.get("vector_latency", 3)},
-        dram={"kind": "LPDDR4-2400", "bytes_per_cycle": bus, "latency_cycles": others.get("latency", 7)},
+        dram={
+            "kind": "LPDDR4-2400",
+            "bytes_per_cycle": beat * others.get("channels", 1),
+            "channels": others.get("channels", 1),
+            "latency_cycles": others.get("latency", 7),
+        },
         control={"fetch_bytes_per_cycle": others.get("fetch", 64), "queue_depth": others.get("queue", 8)},
     )
 
 
 @st.composite
 def accelerators(draw, flow=None, bank_lines=None, sum_lines=None):
-    number = st.integers
+    number, cols = st.integers, draw(st.integers(2, 4))
     return accelerator(
         flow or draw(st.sampled_from(FLOWS)),
         draw(number(2, 4)),
-        draw(number(2, 4)),
-        draw(st.sampled_from((4, 8, 16))),
+        cols,
+        draw(st.sampled_from((2, 4, 8, 16))),
         draw(st.sampled_from(("bf16", "int8", "fp32"))),
         bank_lines=bank_lines or draw(number(2, 24)),
         sum_lines=sum_lines or draw(number(2, 24)),
@@ -92,7 +97,8 @@ def accelerators(draw, flow=None, bank_lines=None, sum_lines=None):
         alpha=draw(number(1, 3)),
         mu=draw(number(0, 2)),
         beta=draw(number(1, 4)),
-        lanes=draw(number(1, 4)),
+        lanes=draw(number(1, cols)),
+        channels=draw(st.sampled_from((1, 1, 2, 4))),
         vector_latency=draw(number(1, 9)),
         latency=draw(number(1, 40)),
         fetch=draw(st.sampled_from((8, 32, 128))),
@@ -101,7 +107,8 @@ def accelerators(draw, flow=None, bank_lines=None, sum_lines=None):
 
 
 def roomier(hw: Accelerator) -> Accelerator:
-    """The same accelerator with half as much memory again."""
+    """The same accelerator with twice the memory."""
+
     def more(part):
         return part.model_copy(update={"capacity_bytes": part.capacity_bytes * 2})
 
@@ -131,16 +138,16 @@ def disturbed(flat, rng):
     return rows
 
 
-def check_timing(program: Program, flat, hw: Accelerator, seed=0) -> int:
-    """Durations, slots in time, and one answer of all ways to time a program; gives its cycles."""
+def check_timing(program: Program, flat, hw: Accelerator, seed, in_order) -> int:
+    """Durations, order in time (of other durations too), and one answer of all ways to time a program; gives its cycles."""
     queue, pace = hw.control.queue_depth, dispatch_cycles(hw)
     interpreter.check_durations(flat, hw)
     line = simulate_events(flat[:, :6], queue, pace)
-    interpreter.check_slots(flat, line.start, line.end)
+    in_order(line.start, line.end)
     rng = np.random.default_rng(seed)
     for _ in range(2):
         times = command_times(disturbed(flat, rng), queue, pace)
-        interpreter.check_slots(flat, times[:, 0], times[:, 1])
+        in_order(times[:, 0], times[:, 1])
     for timing in (simulate_rows(program.items, queue, pace), simulate_rows(flat, queue, pace, jump=False)):
         assert timing.cycles == line.cycles
         np.testing.assert_array_equal(timing.busy_cycles, line.busy_cycles)
@@ -150,12 +157,13 @@ def check_timing(program: Program, flat, hw: Accelerator, seed=0) -> int:
 
 def execute(programs, hw: Accelerator, memories, seed=0):
     """Run segments; check their timing and their counts; give the machine and the cycles."""
-    assume(sum(p.commands for p in programs) <= MOST_COMMANDS)
+    if sum(p.commands for p in programs) > MOST_COMMANDS and currently_in_test_context():
+        reject()
     machine, cycles = interpreter.Machine(hw, memories), 0
     for program in programs:
         flat = program.expand()
         machine.run(flat)
-        cycles += check_timing(program, flat, hw, seed)
+        cycles += check_timing(program, flat, hw, seed, partial(interpreter.check_slots, flat))
     counts = count_actions(Program.join(list(programs)), hw, cycles)
     found = dict(zip(ACTIONS, counts.actions.tolist(), strict=True))
     assert counts.macs == machine.macs
@@ -184,7 +192,7 @@ def random_tile(segment, hw: Accelerator, draw):
     if cut == "W":
         t["H"] = 1
     t[cut] = size(t[cut])
-    whole_lines = max(1, hw.dram.bytes_per_cycle // hw.operand_bytes)
+    whole_lines = max(1, hw.dram.beat_bytes // hw.operand_bytes)
     if segment["X_BY_K"] and t["B"] < segment["B"]:  # tiles along a line start on the bus's grid
         t["B"] = min(segment["B"], -(-t["B"] // whole_lines) * whole_lines)
     t["C"], t["N"] = size(segment["C"]), size(segment["N"])
@@ -230,7 +238,7 @@ def gemms(draw):
 
 def gemm_memories(m, k, n, options, hw: Accelerator, seed):
     """Operands of a GEMM in DRAM by operand index, and what must come out."""
-    rng, e, bus = np.random.default_rng(seed), hw.operand_bytes, hw.dram.bytes_per_cycle
+    rng, e, bus = np.random.default_rng(seed), hw.operand_bytes, hw.dram.beat_bytes
     a, b, bias = integers(rng, m, k), integers(rng, k, n), integers(rng, n)
     if options.get("wgrad"):  # as linear_wgrad has them: activations, then the gradient of the outputs
         inputs = [Memory.of((k, n), e, bus, b), Memory.of((k, m), e, bus, a.T)]
@@ -394,7 +402,7 @@ PHASES = ("forward", "dgrad", "wgrad")
 
 def conv_memories(conv: Conv, phase, bias, hw: Accelerator):
     op, graph = conv.op(phase, bias)
-    tensors, bus = operands_of(op, graph), hw.dram.bytes_per_cycle
+    tensors, bus = operands_of(op, graph), hw.dram.beat_bytes
     memories = [Memory.of(t.shape, element_bytes(t, hw), bus, getattr(conv, n)) for t, n in zip(tensors, op.inputs, strict=False)]
     return [*memories, Memory.of(tensors[-1].shape, element_bytes(tensors[-1], hw), bus)]
 
@@ -467,6 +475,240 @@ def test_dgrad_stores_zeros_where_no_tap_reaches():
         searched_conv(accelerator(flow), conv, "dgrad")
 
 
+# --------------------------------------------------------------------------------------------------------------- streams
+
+ELEMENTWISE = ("relu", "relu6", "add", "relu_dgrad", "relu6_dgrad", "mean_squared_error_dgrad", "mean_squared_error")
+ELEMENTWISE += tuple(f"{name}_update" for name in ("sgd", "momentum", "nesterov", "adam", "adamw"))
+ONCE = (*ELEMENTWISE, "flatten", "flatten_dgrad", "global_avg_pool", "global_avg_pool_dgrad", "bias_grad")
+ONCE += ("softmax_cross_entropy", "softmax_cross_entropy_dgrad", "batchnorm_wgrad", "batchnorm_dgrad")
+
+
+def tiles_of(flat):
+    """Cut a stream's commands into tiles: a load after anything else begins one."""
+    starts = [i for i in range(1, len(flat)) if flat[i, 0] == Unit.LOAD and flat[i - 1, 0] != Unit.LOAD]
+    return [range(a, b) for a, b in zip(starts, [*starts[1:], len(flat)], strict=True)]
+
+
+def check_stream_order(tiles, flat, start, end):
+    """A slot's loads wait for its last tile, micro-operations for loads, stores for micro-operations."""
+    slots = [0, 0]
+    loaded = computed = 0
+    inside = {i: tile for tile in tiles for i in tile}
+    for i, (unit, s, e) in enumerate(zip(flat[:, 0], start, end, strict=True)):
+        slot = flat[i, interpreter.F.SLOT_A]
+        if unit == Unit.LOAD:
+            assert i not in inside or s >= slots[slot], f"slot {slot} is overwritten at {s}, in use until {slots[slot]}"
+            loaded = max(loaded, e)
+        elif unit == Unit.VECTOR:
+            assert s >= loaded, f"command {i} computes at {s} what is there at {loaded}"
+            computed = max(computed, e)
+        elif unit == Unit.STORE:
+            assert s >= computed, f"command {i} stores at {s} what is there at {computed}"
+        if i in inside and unit != Unit.CONTROL:
+            last = i + 1 == inside[i].stop
+            slots[slot] = max(slots[slot], e) if unit != Unit.LOAD or last else slots[slot]
+
+
+def reached(op, need, shape, backwards):
+    """Pixels that windows connect to those of `need`: inputs of outputs, or (backwards) outputs of inputs."""
+    kernel, stride, padding = (op.attrs[name] for name in ("kernel", "stride", "padding"))
+    found = np.zeros(shape, bool)
+    small, large = (shape, need.shape) if backwards else (need.shape, shape)
+    for i, j in np.ndindex(small[1:3]):
+        for r, c in np.ndindex(*kernel):
+            h, w = i * stride[0] - padding[0] + r, j * stride[1] - padding[1] + c
+            if 0 <= h < large[1] and 0 <= w < large[2]:
+                a, b = ((i, j), (h, w)) if backwards else ((h, w), (i, j))
+                found[:, a[0], a[1]] |= need[:, b[0], b[1]]
+    return found
+
+
+def needed(op, tensors, stored):
+    """What a tile must have loaded, by operand, given what it stores: {operand: mask}."""
+    shapes, last = [t.shape for t in tensors], len(tensors) - 1
+    if op.kind in ("max_pool", "avg_pool"):
+        return {0: reached(op, stored[last], shapes[0], False)}
+    if op.kind == "avg_pool_dgrad":
+        return {0: reached(op, stored[last], shapes[0], True)}
+    if op.kind == "max_pool_dgrad":
+        windows = reached(op, stored[last], shapes[1], True)
+        return {2: windows, 1: windows, 0: reached(op, windows, shapes[0], False)}
+    if op.kind == "global_avg_pool":
+        return {0: np.broadcast_to(stored[1][:, None, None], shapes[0])}
+    if op.kind == "global_avg_pool_dgrad":
+        return {0: stored[1].any(axis=(1, 2))}
+    if op.kind in ("flatten", "flatten_dgrad") or (op.kind in ELEMENTWISE and op.kind != "mean_squared_error"):
+        first, mask = len(op.inputs), stored[last]
+        assert all((other.ravel() == mask.ravel()).all() for other in stored[first:])
+        return {i: mask.reshape(shapes[i]) for i in range(first)}
+    same = {"batchnorm": {0: 5}, "batchnorm_dgrad": {0: 7, 1: 7}, "softmax_cross_entropy": {0: 3}}
+    same["softmax_cross_entropy_dgrad"] = {0: 2}
+    found = {i: stored[o] for i, o in same.get(op.kind, {}).items()}
+    if op.kind.startswith("softmax"):
+        found[1] = stored[same[op.kind][0]].any(axis=1)
+    return found
+
+
+def check_tile(op, tensors, memories, rows, hw):
+    """One tile: it fits the accumulator, and what it stores depends on nothing that it did not load."""
+    held = 0
+    loaded, stored = ([np.zeros(m.cells.shape, bool) for m in memories] for _ in range(2))
+    for row in rows:
+        if row[0] not in (Unit.LOAD, Unit.STORE):
+            continue
+        addresses, inside = interpreter.box(row)
+        memory = memories[row[interpreter.F.OPERAND]]
+        index = memory.index(addresses[inside], row[interpreter.F.LINE_BYTES])
+        (loaded if row[0] == Unit.LOAD else stored)[row[interpreter.F.OPERAND]][index] = True
+        if row[0] == Unit.LOAD:
+            held += inside.size * -(-row[interpreter.F.LINE_BYTES] // memory.size // hw.array.cols)
+    assert held <= hw.accumulator_slot_lines, f"the loads of a tile fill {held} lines"
+    shape = lambda masks: [mask[m.inside].reshape(m.shape) for mask, m in zip(masks, memories, strict=True)]  # noqa: E731
+    found = shape(loaded)
+    for operand, mask in needed(op, tensors, shape(stored)).items():
+        assert (found[operand] | ~mask).all(), f"{op.kind}: a tile stores what depends on unloaded operand {operand}"
+
+
+def check_stream(op, tensors, stream, hw: Accelerator, memories, seed):
+    """Addresses, order, timing and counts of one streamed segment."""
+    program, cycles, _ = tile_stream(stream, hw, op.name)
+    flat = program.expand()
+    if len(flat) > MOST_COMMANDS:
+        reject()
+    machine = interpreter.Machine(hw, memories)
+    for row in flat.tolist():
+        if row[0] in (Unit.LOAD, Unit.STORE):
+            machine.access(row)
+    before = sum(len(part) for part in ((stream.prologue.loads, stream.prologue.micros, stream.prologue.stores) if stream.prologue else ()))
+    body = flat[1 + before :]
+    tiles = [range(t.start + before, t.stop + before) for t in tiles_of(np.vstack([flat[:1], body]))]
+    for tile in tiles:
+        check_tile(op, tensors, memories, flat[tile].tolist(), hw)
+
+    def in_order(start, end):
+        check_stream_order(tiles, flat, start, end)
+
+    assert check_timing(program, flat, hw, seed, in_order) == cycles
+    counts = count_actions(program, hw, cycles)
+    found = dict(zip(ACTIONS, counts.actions.tolist(), strict=True))
+    assert (found["dram.read_bytes"], found["dram.write_bytes"]) == (machine.read_bytes, machine.write_bytes)
+
+
+def check_streamed_op(op, graph, hw: Accelerator, seed=0):
+    """Every stream of an op: outputs are stored once, inputs are loaded, once where each is needed once."""
+    tensors = operands_of(op, graph)
+
+    def attempt(hw):
+        streams = STREAMS[op.kind](op, tensors, hw)
+        for stream in streams:
+            tile_stream(stream, hw, op.name)
+        return streams
+
+    hw, streams = fitting(hw, attempt)
+    memories = [Memory.of(t.shape, element_bytes(t, hw), hw.dram.beat_bytes) for t in tensors]
+    for stream in streams:
+        check_stream(op, tensors, stream, hw, memories, seed)
+    if not streams:
+        assert op.kind in ("flatten", "flatten_dgrad")
+        return
+    for i, memory in enumerate(memories):
+        loads, stores = memory.loads[memory.inside], memory.stores[memory.inside]
+        if i >= len(op.inputs):
+            assert (stores == 1).all(), f"{op.kind}: output {i} is stored {stores.min()} to {stores.max()} times"
+            continue
+        assert (stores == 0).all()
+        if op.kind in ONCE:
+            assert (loads == 1).all(), f"{op.kind}: input {i} is loaded {loads.min()} to {loads.max()} times"
+        elif "pool" not in op.kind:
+            assert (loads > 0).all(), f"{op.kind}: input {i} is not loaded"
+
+
+@st.composite
+def pools(draw):
+    """Kernel, stride and padding of a pool."""
+    kernel = draw(st.tuples(st.integers(1, 4), st.integers(1, 4)))
+    stride = draw(st.tuples(st.integers(1, 4), st.integers(1, 4)))
+    return kernel, stride, tuple(draw(st.integers(0, k // 2)) for k in kernel)
+
+
+def network(batch, size, channels, first, second, ends, width=5):
+    """A network of every kind that is streamed; pools are (kernel, stride, padding)."""
+    net = Network("net", batch)
+    x = net.input((*size, 2)).conv2d(channels, 1, bias=True).batchnorm().relu()
+    x = (x + x.relu6()).max_pool(*first).avg_pool(*second)
+    x = x.global_avg_pool() if ends[0] == "global" else x.flatten()
+    x = x.linear(width)
+    return x.softmax_cross_entropy() if ends[1] == "softmax" else x.mean_squared_error()
+
+
+OPTIMIZERS = ("sgd", "momentum", "nesterov", "adam", "adamw")
+
+
+def streamed(graph, optimizer, hw: Accelerator):
+    """The streamed ops of a training step, one of each that are alike."""
+    step = training_graph(graph, optimizer=optimizer, master_weights=hw.array.operand_format != "fp32")
+    return step, {plan_key(op, step): op for op in step.ops if op.kind in STREAMS}.values()
+
+
+@st.composite
+def networks(draw):
+    """Arguments of `network`."""
+    number = st.integers
+    return {
+        "batch": draw(number(1, 5)),
+        "size": draw(st.tuples(number(4, 11), number(4, 11))),
+        "channels": draw(number(1, 9)),
+        "first": draw(pools()),
+        "second": draw(pools()),
+        "ends": draw(st.tuples(st.sampled_from(("global", "flatten")), st.sampled_from(("softmax", "squared")))),
+        "width": draw(number(1, 9)),
+    }
+
+
+def check_streams(net, optimizer, hw: Accelerator, seed):
+    try:
+        graph = network(**net)
+    except HwsimError:  # a window larger than its image
+        reject()
+    step, ops = streamed(graph, optimizer, hw)
+    for op in ops:
+        check_streamed_op(op, step, hw, seed)
+
+
+@settings(FEW, max_examples=20, suppress_health_check=[HealthCheck.filter_too_much])
+@given(net=networks(), optimizer=st.sampled_from(OPTIMIZERS), hw=accelerators(), seed=SEEDS)
+def test_streams_move_every_element(net, optimizer, hw, seed):
+    check_streams(net, optimizer, hw, seed)
+
+
+POOLS = [((2, 2), (2, 2), (0, 0)), ((3, 3), (2, 2), (1, 1)), ((3, 2), (1, 2), (1, 1)), ((2, 2), (3, 3), (1, 1)), ((4, 3), (2, 1), (2, 0))]
+
+
+@pytest.mark.parametrize("pool", POOLS, ids=str)
+def test_pools_load_every_window(pool):
+    graph = network(2, (9, 8), 5, pool, ((1, 1), (1, 1), (0, 0)), ("global", "softmax"))
+    same = network(2, (9, 8), 5, ((1, 1), (1, 1), (0, 0)), pool, ("global", "softmax"))
+    for lines, number in product((6, 40, 400), (graph, same)):
+        hw = accelerator(cols=3, sum_lines=lines)
+        step, ops = streamed(number, "sgd", hw)
+        for op in ops:
+            if "pool" in op.kind:
+                check_streamed_op(op, step, hw)
+
+
+def test_every_stream_is_looked_at():
+    seen = set()
+    for optimizer, ends in product(OPTIMIZERS, (("global", "softmax"), ("flatten", "squared"))):
+        hw = accelerator(sum_lines=12)
+        graph = network(3, (6, 7), 5, POOLS[1], POOLS[0], ends)
+        step, ops = streamed(graph, optimizer, hw)
+        for op in ops:
+            if op.kind not in seen:
+                check_streamed_op(op, step, hw)
+        seen |= {op.kind for op in ops}
+    assert seen == set(STREAMS)
+
+
 # ------------------------------------------------------------------------------------------------------------ long sweeps
 
 
@@ -498,3 +740,10 @@ def test_searched_convolution_computes_long(phase, hw, conv, bias):
 @given(data=st.data(), hw=accelerators(**ROOMY), conv=convs(), bias=st.booleans())
 def test_convolution_of_any_tile_computes_long(phase, data, hw, conv, bias):
     tiled_conv(hw, conv, phase, bias and phase == "forward", lambda segment: random_tile(segment, hw, data.draw))
+
+
+@pytest.mark.long
+@settings(MANY, max_examples=600, suppress_health_check=[HealthCheck.filter_too_much])
+@given(net=networks(), optimizer=st.sampled_from(OPTIMIZERS), hw=accelerators(), seed=SEEDS)
+def test_streams_move_every_element_long(net, optimizer, hw, seed):
+    check_streams(net, optimizer, hw, seed)

@@ -15,7 +15,7 @@ import hwsim.energy
 from hwsim.energy.actions import ACTIONS
 from hwsim.hardware import Accelerator, load_accelerator
 from hwsim.program import Program
-from hwsim.program.fields import CAUSES, FIELDS, UNIT_NAMES
+from hwsim.program.fields import CAUSES, FIELDS, RESOURCE_NAMES
 from hwsim.results import MEMORY_CATEGORIES, OpResult, Span, StepResult
 from hwsim.workload.graph import Graph, Phase, Role, Tensor
 
@@ -83,13 +83,14 @@ def make_op(
         "vector": 2 * elements // hw.vector.lanes,
         "store": dram_bytes // 3 // hw.dram.bytes_per_cycle,
     }
-    bound = max(busy, key=lambda u: busy[u])
+    busy["port"] = busy["load"] + busy["store"]
+    bound = max(("matrix", "vector", "port"), key=lambda u: busy[u])
     cycles = int(busy[bound] * rng.uniform(1.02, 1.35)) + 200
     stalls = {}
-    for unit in UNIT_NAMES:
+    for unit in RESOURCE_NAMES:
         parts = rng.multinomial(cycles - busy[unit], rng.dirichlet(np.full(len(CAUSES), 0.25)))
         stalls[unit] = {cause: int(n) for cause, n in zip(CAUSES, parts, strict=True) if n}
-    owner = {"load": "dram", "store": "dram", "matrix": "array", "vector": "vector"}[bound]
+    owner = {"port": "dram", "matrix": "array", "vector": "vector"}[bound]
     waited = cycles - busy[bound]
     components = {owner: busy[bound], "control": waited // 3}
     components["dram"] = components.get("dram", 0) + waited - waited // 3
@@ -170,12 +171,12 @@ def make_step(
 def make_spans(step: StepResult, op_index: int, limit: int) -> tuple[Span, ...]:
     """Cut an op into equal commands in all four units."""
     cycles = step.ops[op_index].cycles
-    pieces = max(1, limit // len(UNIT_NAMES))
+    pieces = max(1, limit // len(RESOURCE_NAMES))
     length = max(1, cycles // pieces)
     spans = [
         Span(unit, f"{unit} {i}", i * length, i * length + max(1, length // 2), (i + 1) * length)
         for i in range(min(pieces, cycles))
-        for unit in UNIT_NAMES
+        for unit in RESOURCE_NAMES
     ]
     return tuple(spans[:limit])
 

@@ -358,7 +358,7 @@ def equations(rows, queue_depth, pace):
         by_barrier |= {c} if due > len(units[LOAD]) else set()
     arrival = 0
     while True:
-        old, dispatch, ends, stall = starts.copy(), [], [], np.zeros((4, len(CAUSES)), dtype=np.int64)
+        old, dispatch, ends, stall = starts.copy(), [], [], np.zeros((5, len(CAUSES)), dtype=np.int64)
         for unit in range(4):
             ends += [starts[c] + commands[c][1] + commands[c][2] for c in units[unit]]
         for c, (unit, *_) in enumerate(commands):
@@ -372,7 +372,10 @@ def equations(rows, queue_depth, pace):
                 terms[PORT] = 0 if previous[c] is None else starts[previous[c]] + commands[previous[c]][1]
             starts[c] = max(free, *terms.values())
             if starts[c] > free:
-                stall[unit, min(k for k, t in terms.items() if t == starts[c])] += starts[c] - free
+                cause = min(k for k, t in terms.items() if t == starts[c])
+                stall[unit, cause] += starts[c] - free
+                if c in previous:  # the port is counted like a fifth unit
+                    stall[4, cause] += starts[c] - terms[PORT]
         settled = arrival == (dispatch[-1] if dispatch else 0) + pace
         arrival = (dispatch[-1] if dispatch else 0) + pace
         if starts == old and settled:
@@ -381,6 +384,7 @@ def equations(rows, queue_depth, pace):
     for unit in range(4):
         last = units[unit][-1] if units[unit] else None
         stall[unit, DRAIN] += cycles - (0 if last is None else starts[last] + commands[last][1])
+    stall[4, DRAIN] += cycles - (starts[port[-1]] + commands[port[-1]][1] if port else 0)
     return dispatch, starts, cycles, stall
 
 
@@ -392,7 +396,7 @@ def test_random_programs_solve_the_equations(seed):
     line = simulate_events(rows, queue_depth, pace)
     assert (line.end == line.start + rows[:, Row.OCCUPANCY] + rows[:, Row.TAIL]).all()
     barriers = np.flatnonzero(rows[:, Row.UNIT] == Unit.CONTROL)
-    time, stall = 0, np.zeros((4, len(CAUSES)), dtype=np.int64)
+    time, stall = 0, np.zeros((5, len(CAUSES)), dtype=np.int64)
     for first, segment in zip(barriers, np.split(rows, barriers[1:]), strict=True):
         dispatch, starts, cycles, stalled = equations(segment, queue_depth, pace)
         assert line.start[first] == line.dispatch[first] == time

@@ -6,10 +6,10 @@ import re
 from collections import Counter
 
 import pytest
-from hwsim_models import MODELS, build
 
 from hwsim.errors import HwsimError
 from hwsim.workload import Phase, freeze, macs, training_graph
+from hwsim_models import MODELS, build
 
 #: Parameters and forward MACs per sample. digits-mlp, LeNet-5: by hand. ResNet-18 for CIFAR-10: kuangliu/pytorch-cifar,
 #: 11,173,962 parameters, 0.56 GMACs. ResNet-50: torchvision resnet50, 25,557,032 parameters, 4.09 GMACs. ResNet-9: the

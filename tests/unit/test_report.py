@@ -18,7 +18,7 @@ import pytest
 from rich.console import Console
 
 from hwsim.energy.actions import COMPONENTS
-from hwsim.program.fields import CAUSES, UNIT_NAMES
+from hwsim.program.fields import CAUSES, RESOURCE_NAMES
 from hwsim.report.files import CSV_COLUMNS, FILES, json_text, write_all
 from hwsim.report.summary import cycles_along_bound, gemm_summary, peak_index, step_summary
 from hwsim.report.tables import print_gemm, print_step
@@ -118,7 +118,7 @@ def test_macs_are_in_array_and_bytes_in_dram(summary: dict[str, Any]) -> None:
 
 def test_busy_and_stalls_of_every_unit_are_the_cycles(summary: dict[str, Any]) -> None:
     for op in summary["by_op"].values():
-        for unit in UNIT_NAMES:
+        for unit in RESOURCE_NAMES:
             assert op["busy_cycles"][unit] + sum(op["stall_cycles"][unit].values()) == op["cycles"]
 
 
@@ -194,7 +194,9 @@ def test_csv_has_a_row_per_op_and_the_cycles_of_the_busiest_unit(
     with (tmp_path / "ops.csv").open(encoding="utf-8", newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert tuple(rows[0]) == CSV_COLUMNS
-    assert len(CSV_COLUMNS) == len(set(CSV_COLUMNS)) == 1 + len(OP) - 2 + len(FIGURES) + len(UNIT_NAMES) + len(CAUSES)
+    assert (
+        len(CSV_COLUMNS) == len(set(CSV_COLUMNS)) == 1 + len(OP) - 2 + len(FIGURES) + len(RESOURCE_NAMES) + len(CAUSES)
+    )
     assert [row["name"] for row in rows] == [op.name for op in fake_step.ops]
     assert sum(int(row["cycles"]) for row in rows) == fake_step.cycles
     for row in rows:

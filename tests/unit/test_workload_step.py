@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hwsim_models import MODELS, build
 from numpy.typing import NDArray
 
 from hwsim.errors import HwsimError
@@ -33,6 +32,7 @@ from hwsim.workload import (
     vector_operations,
 )
 from hwsim.workload.ops import nothing, per_output
+from hwsim_models import MODELS, build
 
 Array = NDArray[np.float64]
 
