@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: test demo test-long check bench wheel clean
+.PHONY: test demo test-long check bench figures wheel clean
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -m "not long"
@@ -25,6 +25,10 @@ check: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BIN)/python tests/bench/bench.py
+
+# The README's picture comes from a run.
+figures: demo
+	cp out/demo/cycles.png docs/images/resnet18-cycles.png
 
 wheel: $(INSTALLED)
 	$(BIN)/python -m pip wheel --no-deps --wheel-dir dist .

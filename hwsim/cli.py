@@ -102,6 +102,7 @@ def step(
     from hwsim.report.summary import step_summary
     from hwsim.simulate import simulate
 
+    _say_if_compiling()
     result = simulate(graph, accelerator, optimizer=optimizer)
     written: tuple[Path, ...] = ()
     if out is not None:
@@ -134,6 +135,7 @@ def gemm(
     from hwsim.report.tables import print_gemm
     from hwsim.simulate import gemm as simulate_gemm
 
+    _say_if_compiling()
     result = simulate_gemm(m, k, n, accelerator, transpose_a=transpose_a, transpose_b=transpose_b)
     _give(json, lambda: gemm_summary(result), lambda console: print_gemm(result, console))
 
@@ -166,6 +168,14 @@ def explain(term: Term = None) -> None:
         print_meanings(meanings(" ".join(term)), _console())
     else:
         print_terms(_console())
+
+
+def _say_if_compiling() -> None:
+    """Say why the very first run takes longer."""
+    from hwsim.mapping import kernels_are_compiled
+
+    if not kernels_are_compiled():
+        print("hwsim: compiling its kernels, once; this takes about half a minute", file=sys.stderr, flush=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hwsim.mapping.matrix import MatrixSegment, Tiling, conv_segments, gemm_segment, tile_segment
+from hwsim.mapping.matrix import MatrixSegment, Tiling, conv_segments, gemm_segment, kernels_are_compiled, tile_segment
 from hwsim.mapping.plan import OpPlan, plan_key, plan_op, plan_segments
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "Tiling",
     "conv_segments",
     "gemm_segment",
+    "kernels_are_compiled",
     "plan_key",
     "plan_op",
     "plan_segments",

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import gcd
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,15 @@ from hwsim.mapping import _kernels
 from hwsim.mapping.layout import dispatch_cycles, image_of, pitch
 from hwsim.program import CAUSES, FIELDS, RESOURCE_NAMES, Program
 
-__all__ = ["Gap", "MatrixSegment", "Tiling", "conv_segments", "gemm_segment", "machine_vector", "tile_segment"]
+__all__ = [
+    "MatrixSegment",
+    "Tiling",
+    "conv_segments",
+    "gemm_segment",
+    "kernels_are_compiled",
+    "machine_vector",
+    "tile_segment",
+]
 
 _DATAFLOW_CODE = {Dataflow.WEIGHT_STATIONARY: 0, Dataflow.INPUT_STATIONARY: 1, Dataflow.OUTPUT_STATIONARY: 2}
 
@@ -61,6 +70,11 @@ class Tiling:
         form = "wgrad" if segment["FORM"] else "pixels"
         held = "expanded im2col" if t["EXPANDED"] else "patch"
         return f"{form} {t['B']}×{t['H']}×{t['W']}, channels {t['C']}, outputs {t['N']}, {held}, order {t['ORDER']}"
+
+
+def kernels_are_compiled() -> bool:
+    """Whether the search was compiled on this machine before: the first time takes about half a minute."""
+    return any(Path(_kernels.search.stats.cache_path).glob("_kernels.search-*.nbi"))
 
 
 def machine_vector(hw: Accelerator) -> NDArray[np.int64]:
