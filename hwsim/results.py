@@ -73,7 +73,8 @@ class OpResult:
     bound : str
         The busiest of ``matrix``, ``vector`` and ``port``.
     cycles_by_component : mapping of str to int
-        The op's cycles along that resource: its busy cycles and, for its stalls, the component that it waited for. Sums to `cycles`.
+        The op's cycles along that resource: its busy cycles and, for its stalls, the component that it waited for.
+        Sums to `cycles`.
     actions : ndarray of shape (len(ACTIONS),), dtype float64
         Action counts.
     energy : ndarray of shape (3, len(ACTIONS)), dtype float64

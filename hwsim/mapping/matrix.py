@@ -24,6 +24,7 @@ from hwsim.mapping.layout import dispatch_cycles, image_of, pitch
 from hwsim.program import CAUSES, FIELDS, RESOURCE_NAMES, Program
 
 __all__ = [
+    "Gap",
     "MatrixSegment",
     "Tiling",
     "conv_segments",
@@ -74,7 +75,7 @@ class Tiling:
 
 def kernels_are_compiled() -> bool:
     """Whether the search was compiled on this machine before: the first time takes about half a minute."""
-    return any(Path(_kernels.search.stats.cache_path).glob("_kernels.search-*.nbi"))
+    return any(Path(_kernels.search.stats.cache_path or ".").glob("_kernels.search-*.nbi"))
 
 
 def machine_vector(hw: Accelerator) -> NDArray[np.int64]:
