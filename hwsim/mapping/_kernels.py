@@ -47,8 +47,8 @@ T_B, T_H, T_W, T_C, T_N, T_TAPS_H, T_EXPANDED, T_ORDER, T_DEFER = range(9)
 # Costs of one tile, by `_costs`.
 (
     X_LINES, X_BEATS, X_SPACE, O_LINES, O_BEATS, O_SPACE, FOLD_COUNT, FOLD_INTERVAL, FOLD_STREAM, MATRIX_TAIL,
-    SUM_SPACE, SUM_COLUMNS, Y_LINES, Y_BEATS, TILE_MACS,
-) = range(15)  # fmt: skip
+    SUM_SPACE, SUM_COLUMNS, Y_LINES, Y_BEATS, TILE_MACS, BIAS_SPACE,
+) = range(16)  # fmt: skip
 
 # Item columns (hwsim.program.fields.Field).
 (
@@ -162,13 +162,14 @@ def _costs(s, m, expanded, pb, ph, pw, c, n, th, odd_c, odd_n, out):  # type: ig
         out[Y_LINES] = pixels
         out[Y_BEATS] = _beats(n * s[OUT_BYTES], bus, s[Y_ODD] or odd_n)
     out[TILE_MACS] = pixels * taps * c * n
+    out[BIAS_SPACE] = _up(n, cols) if s[BIAS] else 0
 
 
 @njit(cache=True)
 def _fits(m, costs):  # type: ignore[no-untyped-def]
-    """Whether both slots of both operand tiles have banks, and one sum tile fits an accumulator half."""
+    """Whether both slots of both operand tiles have banks, and a sum tile with its bias fits an accumulator half."""
     banks = 2 * _up(costs[X_SPACE], m[BANK_LINES]) + 2 * _up(costs[O_SPACE], m[BANK_LINES])
-    return banks <= m[BANKS] and costs[SUM_SPACE] <= m[SUM_LINES]
+    return banks <= m[BANKS] and costs[SUM_SPACE] + costs[BIAS_SPACE] <= m[SUM_LINES]
 
 
 @njit(cache=True)
@@ -519,7 +520,7 @@ def emit(s, m, t, rows, steps):  # type: ignore[no-untyped-def]
     ny = _script(dims[inner], hoist, script_y)
     nz = _script(dims[reduction], True, script_z)
 
-    costs = np.zeros(15, np.int64)
+    costs = np.zeros(16, np.int64)
     px = np.zeros(3, np.int64)
     base = np.zeros((4, 3), np.int64)  # pixels, outputs, channels, groups
     edge = np.zeros(4, np.int64)
@@ -754,7 +755,7 @@ def _candidates(s, m, tiles, bounds, beats):  # type: ignore[no-untyped-def]
     """All tilings that fit, with their bounds; gives how many (at most `len(tiles)`)."""
     t = np.zeros(9, np.int64)
     dims = np.empty((3, 4), np.int64)
-    costs = np.zeros(15, np.int64)
+    costs = np.zeros(16, np.int64)
     both = np.zeros(4, np.int64)
     cs, ns = np.empty(64, np.int64), np.empty(64, np.int64)
     wgrad = s[FORM] != _PIXELS
@@ -820,10 +821,10 @@ def smallest(s, m):  # type: ignore[no-untyped-def]
     taps_h = 1 if wgrad else s[S_TAPS_H]
     c = min(s[S_C], m[COLS] if wgrad else m[ROWS])
     n = min(s[S_N], m[ROWS] if wgrad else m[COLS])
-    costs = np.zeros(15, np.int64)
+    costs = np.zeros(16, np.int64)
     _costs(s, m, False, 1, 1, 1, c, n, taps_h, False, False, costs)
     need = np.empty(3, np.int64)
-    need[0], need[1], need[2] = costs[X_SPACE], costs[O_SPACE], costs[SUM_SPACE]
+    need[0], need[1], need[2] = costs[X_SPACE], costs[O_SPACE], costs[SUM_SPACE] + costs[BIAS_SPACE]
     return need
 
 

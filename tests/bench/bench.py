@@ -1,6 +1,7 @@
 """How long hwsim itself takes: the command line, the Python call, the timing models; run by `make bench`.
 
-No test asserts wall time. Prints a table, says of each acceptance limit whether this run met it, and writes out/bench.json.
+No test asserts wall time. Prints a table, says of each acceptance limit whether this run met it, and writes
+out/bench.json.
 """
 
 from __future__ import annotations

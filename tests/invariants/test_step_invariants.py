@@ -21,6 +21,7 @@ from hwsim.energy import ACTIONS, price_list
 from hwsim.errors import HwsimError
 from hwsim.hardware import Accelerator, load_accelerator
 from hwsim.mapping.layout import dispatch_cycles
+from hwsim.program import RESOURCE_NAMES
 from hwsim.results import MEMORY_CATEGORIES, OpResult, StepResult
 from hwsim.simulate import simulate
 from hwsim.workload import (
@@ -298,7 +299,8 @@ def check_parts_sum_to_the_whole(case: Case) -> None:
 
 def check_busy_and_stalled_cycles_are_all_cycles(case: Case) -> None:
     for _, result in case.ops:
-        assert result.busy_cycles.keys() == result.stall_cycles.keys() == {"load", "matrix", "vector", "store"}
+        assert tuple(result.busy_cycles) == tuple(result.stall_cycles) == RESOURCE_NAMES
+        assert result.busy_cycles["port"] == result.busy_cycles["load"] + result.busy_cycles["store"], result.name
         for unit, busy in result.busy_cycles.items():
             stalls = result.stall_cycles[unit]
             assert all(cycles > 0 for cycles in stalls.values()), (result.name, unit)

@@ -18,7 +18,7 @@ from hwsim.errors import HwsimError
 from hwsim.hardware import Accelerator, Dataflow, load_accelerator, preset_names
 from hwsim.mapping import OpPlan, plan_key, plan_op
 from hwsim.mapping.layout import dispatch_cycles
-from hwsim.program.fields import CAUSES, Row, Unit
+from hwsim.program.fields import CAUSES, RESOURCE_NAMES, Row, Unit
 from hwsim.timing import _kernels, command_times, simulate_events, simulate_rows
 from hwsim.timing.random_programs import expand_rows, random_rows
 from hwsim.workload import training_graph
@@ -110,7 +110,7 @@ def commands_timed(monkeypatch: pytest.MonkeyPatch, rows: Rows, queue_depth: int
         return int(start(*arguments))
 
     interpreted = getattr(_kernels.time_rows, "py_func", _kernels.time_rows)
-    busy, stalls = np.zeros(4, np.int64), np.zeros((4, len(CAUSES)), np.int64)
+    busy, stalls = np.zeros(len(RESOURCE_NAMES), np.int64), np.zeros((len(RESOURCE_NAMES), len(CAUSES)), np.int64)
     with monkeypatch.context() as patch:
         patch.setattr(_kernels, "_start", counting)
         interpreted(rows, len(rows), queue_depth, pace, True, busy, stalls, np.zeros((0, 3), np.int64))

@@ -1,7 +1,7 @@
 """Executes flat commands one by one on arrays of numbers, so that a test can see whether a program does its op.
 
-Takes what `Program.expand` gives and the op's operands in DRAM; knows only docs/contracts/program.md and cycles.md, nothing of
-`hwsim.mapping`. Whatever was not loaded is NaN; what a contract forbids raises AssertionError.
+Takes what `Program.expand` gives and the op's operands in DRAM; knows only docs/contracts/program.md and cycles.md,
+nothing of `hwsim.mapping`. Whatever was not loaded is NaN; what a contract forbids raises AssertionError.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from math import prod
 
 import numpy as np
 
-from hwsim.program import Field as F
-from hwsim.program import Unit, VectorOp
+from hwsim.program import Field, Unit, VectorOp
 
 __all__ = ["Machine", "Memory", "box", "check_durations", "check_slots"]
 
+F = Field
 INTO_ACCUMULATOR = 2  # OPCODE of a load
 ADDS, EXPANDED, WGRAD, W_BY_K, X_BY_K = 1, 2, 4, 8, 16  # FLAGS of a matrix command
 WS, IS, OS = 0, 1, 2  # OPCODE of a matrix command
@@ -59,7 +59,8 @@ class Memory:
 
     def index(self, addresses, line_bytes):
         """Elements of lines at byte addresses, one more axis; all of them in the tensor."""
-        assert line_bytes > 0 and line_bytes % self.size == 0, f"{line_bytes} bytes are no whole elements"
+        assert line_bytes > 0, "a line of no bytes"
+        assert line_bytes % self.size == 0, f"{line_bytes} bytes are no whole elements"
         assert (addresses % self.size == 0).all(), "an address between two elements"
         index = (addresses // self.size)[..., None] + np.arange(line_bytes // self.size)
         assert index.size == 0 or (index.min() >= 0 and index.max() < len(self.cells)), "outside the operand"
@@ -111,7 +112,9 @@ class Machine:
     def access(self, row):
         """Count what a load or store touches; give its operand, which lines are inside, and the elements of those."""
         addresses, inside = box(row)
-        assert row[F.UNIT] == Unit.LOAD or (inside.all() and row[F.TAPS_H] * row[F.TAPS_W] == 1), "a store has padding or taps"
+        assert row[F.UNIT] == Unit.LOAD or (inside.all() and row[F.TAPS_H] * row[F.TAPS_W] == 1), (
+            "a store has padding or taps"
+        )
         memory = self.memories[row[F.OPERAND]]
         index = memory.index(addresses[inside], row[F.LINE_BYTES])
         moved = self._moved(row, addresses, inside)
@@ -137,7 +140,8 @@ class Machine:
         pixels = tuple(row[f] for f in (F.COUNT_B, F.COUNT_H, F.COUNT_W))
         taps = row[F.TAPS_H], row[F.TAPS_W]
         c, n = row[F.CHANNELS], row[F.OUTPUTS]
-        assert (0, row[F.SLOT_A]) in self.operands and (1, row[F.SLOT_B]) in self.operands, "a slot was never loaded"
+        assert (0, row[F.SLOT_A]) in self.operands, "the slot of A was never loaded"
+        assert (1, row[F.SLOT_B]) in self.operands, "the slot of B was never loaded"
         a, b = self.operands[0, row[F.SLOT_A]], self.operands[1, row[F.SLOT_B]]
         x = self._pixels(row, b if wgrad else a)
         other = a if wgrad else b
@@ -146,28 +150,33 @@ class Machine:
             result = np.einsum("bhwn,bhwijc->nijc", other[:, :, :, 0, 0], x, optimize=False)
         else:
             by_k = flags & W_BY_K
-            assert other.shape == ((c if by_k else n), *taps, 1, 1, (n if by_k else c)), "the weights' tile has another shape"
+            assert other.shape == ((c if by_k else n), *taps, 1, 1, (n if by_k else c)), (
+                "the weights' tile has another shape"
+            )
             w = other[:, :, :, 0, 0].transpose(3, 1, 2, 0) if by_k else other[:, :, :, 0, 0]
             result = np.einsum("bhwijc,nijc->bhwn", x, w, optimize=False)
         assert not np.isnan(result).any(), "the array read what was not loaded"
         slot = row[F.SLOT_C]
         if flags & ADDS:
-            assert slot in self.sums and slot not in self.finished, "adds to sums that are not there"
+            assert slot in self.sums, "adds to sums that are not there"
+            assert slot not in self.finished, "adds to sums that are already results"
             result = result + self.sums[slot]
         self.sums[slot] = result
         self.finished.discard(slot)
         assert row[F.MACS] == prod(pixels) * prod(taps) * c * n
         assert result.size <= row[F.LINES] * row[F.COLUMNS], "the sums need more lines"
-        assert row[F.LINES] <= self.hw.accumulator_slot_lines and row[F.COLUMNS] <= self.hw.array.cols
+        assert row[F.LINES] <= self.hw.accumulator_slot_lines
+        assert row[F.COLUMNS] <= self.hw.array.cols
         self._fits(row, a, b)
         self.macs += row[F.MACS]
 
     def _pixels(self, row, tile):
-        """The pixel operand of a matrix command as (b, h, w, taps_h, taps_w, c), read from its tile in the scratchpad."""
+        """Read the pixel operand of a matrix command from its tile: (b, h, w, taps_h, taps_w, c)."""
         pixels = tuple(row[f] for f in (F.COUNT_B, F.COUNT_H, F.COUNT_W))
         taps, c = (row[F.TAPS_H], row[F.TAPS_W]), row[F.CHANNELS]
         if row[F.FLAGS] & X_BY_K:
-            assert taps == (1, 1) and tile.shape == (1, 1, c, 1, 1, prod(pixels)), "the tile by k has another shape"
+            assert taps == (1, 1), "a tile by k has taps"
+            assert tile.shape == (1, 1, c, 1, 1, prod(pixels)), "the tile by k has another shape"
             return tile.reshape(c, -1).T.reshape(*pixels, 1, 1, c)
         if row[F.FLAGS] & EXPANDED:
             assert tile.shape == (*pixels, *taps, c), "the expanded tile has another shape"
@@ -201,7 +210,8 @@ class Machine:
         if kind == VectorOp.SET:
             self.zeros = True
             return
-        assert slot in self.sums and slot not in self.finished, "there are no sums to work on"
+        assert slot in self.sums, "there are no sums to work on"
+        assert slot not in self.finished, "the sums are already results"
         assert self.sums[slot].size <= row[F.LINES] * row[F.COLUMNS] * row[F.PASSES]
         if kind == VectorOp.ADD_BIAS:
             self.sums[slot] = self.sums[slot] + self.bias.pop(slot).reshape(-1)
@@ -217,7 +227,8 @@ class Machine:
             self.finished.remove(slot)
             assert values.shape == index.shape, "the stored box has another shape than the sums"
         else:
-            assert self.zeros and not self.sums, "there is nothing to store"
+            assert self.zeros, "there is nothing to store"
+            assert not self.sums, "the sums are no results yet"
             values = 0.0
         memory.cells[index] = values
 
@@ -236,7 +247,9 @@ def check_slots(flat, start, end):
             for key in ((0, row[F.SLOT_A]), (1, row[F.SLOT_B])):
                 assert s >= full[key], f"slot {key} is read at {s}; it is full at {full[key]}"
                 free[key] = max(free[key], e)
-            assert s >= free[sums], f"the sums of slot {sums} are overwritten at {s}; they are in use until {free[sums]}"
+            assert s >= free[sums], (
+                f"the sums of slot {sums} are overwritten at {s}; they are in use until {free[sums]}"
+            )
             full[sums] = max(full.get(sums, 0), e)
         elif unit in (Unit.VECTOR, Unit.STORE):
             sums, what = ("sums", slot), Unit(unit).name

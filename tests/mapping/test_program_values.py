@@ -1,7 +1,7 @@
-"""Does a program that mapping emits do its op? Executed command by command by tests/mapping/interpreter.py, against loops in numpy.
+"""Does a program that mapping emits do its op? Executed by tests/mapping/interpreter.py, against loops in numpy.
 
-Values are small integers in float64, so that equality is exact whatever the order of the sums. Accelerators are tiny, so that every
-tensor is cut into tiles with edges.
+Values are small integers in float64, so that equality is exact whatever the order of the sums. Accelerators are tiny,
+so that every tensor is cut into tiles with edges.
 """
 
 from __future__ import annotations
@@ -48,13 +48,15 @@ Memory = interpreter.Memory
 
 FLOWS = ("ws", "is", "os")
 MOST_COMMANDS = 3000
-FEW = settings(max_examples=40, deadline=None, derandomize=True)
+FEW = settings(max_examples=80, deadline=None, derandomize=True)
 MANY = settings(max_examples=1500, deadline=None)
 
-# ---------------------------------------------------------------------------------------------------------- accelerators
+# -------------------------------------------------------------------------------------------------- accelerators
 
 
-def accelerator(flow="ws", rows=2, cols=3, beat=8, operand_format="bf16", bank_lines=64, sum_lines=64, **others) -> Accelerator:
+def accelerator(
+    flow="ws", rows=2, cols=3, beat=8, operand_format="bf16", bank_lines=64, sum_lines=64, **others
+) -> Accelerator:
     """A tiny accelerator, its memories given in lines."""
     banks, size = others.get("banks", 4), {"int8": 1, "bf16": 2, "fp32": 4}[operand_format]
     return Accelerator(
@@ -121,11 +123,12 @@ def fitting(hw: Accelerator, attempt):
         try:
             return hw, attempt(hw)
         except HwsimError as error:
-            assert "must fit" in str(error)
+            if "must fit" not in str(error):
+                raise
             hw = roomier(hw)
 
 
-# ------------------------------------------------------------------------------------------------------------- execution
+# ----------------------------------------------------------------------------------------------------- execution
 
 
 def disturbed(flat, rng):
@@ -139,7 +142,7 @@ def disturbed(flat, rng):
 
 
 def check_timing(program: Program, flat, hw: Accelerator, seed, in_order) -> int:
-    """Durations, order in time (of other durations too), and one answer of all ways to time a program; gives its cycles."""
+    """Durations, order in time (other durations too), one answer of all ways to time a program; gives its cycles."""
     queue, pace = hw.control.queue_depth, dispatch_cycles(hw)
     interpreter.check_durations(flat, hw)
     line = simulate_events(flat[:, :6], queue, pace)
@@ -225,7 +228,7 @@ def integers(rng, *shape):
     return rng.integers(-4, 5, shape).astype(float)
 
 
-# ------------------------------------------------------------------------------------------------------------------ GEMM
+# ---------------------------------------------------------------------------------------------------------- GEMM
 
 
 @st.composite
@@ -292,7 +295,10 @@ def test_gemm_of_any_tile_multiplies(flow, data, case, seed):
 @pytest.mark.parametrize("flow", FLOWS)
 @pytest.mark.parametrize(
     "options",
-    [{"wgrad": True}, *({"transpose_a": a, "transpose_b": b, "bias": c} for a, b, c in product((False, True), repeat=3))],
+    [
+        {"wgrad": True},
+        *({"transpose_a": a, "transpose_b": b, "bias": c} for a, b, c in product((False, True), repeat=3)),
+    ],
     ids=lambda o: "-".join(name for name, on in o.items() if on) or "plain",
 )
 def test_gemm_multiplies_with_every_option(flow, options):
@@ -300,7 +306,7 @@ def test_gemm_multiplies_with_every_option(flow, options):
         searched_gemm(hw, (11, 7, 10, options), 5)
 
 
-# ----------------------------------------------------------------------------------------------------------- convolution
+# --------------------------------------------------------------------------------------------------- convolution
 
 
 class Conv:
@@ -394,7 +400,9 @@ def convs(draw, seed=None):
     depthwise = groups > 1 and draw(st.booleans())
     channels, out = (1, 1) if depthwise else (draw(st.integers(1, 9 // groups)), draw(st.integers(1, 9 // groups)))
     batch = draw(st.integers(1, 3))
-    return Conv(batch, size, channels, out, kernel, stride, padding, dilation, groups, draw(SEEDS) if seed is None else seed)
+    return Conv(
+        batch, size, channels, out, kernel, stride, padding, dilation, groups, draw(SEEDS) if seed is None else seed
+    )
 
 
 PHASES = ("forward", "dgrad", "wgrad")
@@ -403,7 +411,10 @@ PHASES = ("forward", "dgrad", "wgrad")
 def conv_memories(conv: Conv, phase, bias, hw: Accelerator):
     op, graph = conv.op(phase, bias)
     tensors, bus = operands_of(op, graph), hw.dram.beat_bytes
-    memories = [Memory.of(t.shape, element_bytes(t, hw), bus, getattr(conv, n)) for t, n in zip(tensors, op.inputs, strict=False)]
+    memories = [
+        Memory.of(t.shape, element_bytes(t, hw), bus, getattr(conv, n))
+        for t, n in zip(tensors, op.inputs, strict=False)
+    ]
     return [*memories, Memory.of(tensors[-1].shape, element_bytes(tensors[-1], hw), bus)]
 
 
@@ -459,7 +470,9 @@ def test_convolution_of_every_candidate_computes(phase, flow):
     rng = np.random.default_rng(1)
     for tile in tiles[rng.choice(len(tiles), min(len(tiles), 12), replace=False)]:
         # The other segments of a strided dgrad have sizes of their own: give each its first candidate.
-        tiled_conv(hw, conv, phase, False, lambda s, t=tile: with_defer(t if s == segment else candidates(s, hw)[0], rng))
+        tiled_conv(
+            hw, conv, phase, False, lambda s, t=tile: with_defer(t if s == segment else candidates(s, hw)[0], rng)
+        )
 
 
 def with_defer(tile, rng):
@@ -475,7 +488,7 @@ def test_dgrad_stores_zeros_where_no_tap_reaches():
         searched_conv(accelerator(flow), conv, "dgrad")
 
 
-# --------------------------------------------------------------------------------------------------------------- streams
+# ------------------------------------------------------------------------------------------------------- streams
 
 ELEMENTWISE = ("relu", "relu6", "add", "relu_dgrad", "relu6_dgrad", "mean_squared_error_dgrad", "mean_squared_error")
 ELEMENTWISE += tuple(f"{name}_update" for name in ("sgd", "momentum", "nesterov", "adam", "adamw"))
@@ -563,9 +576,10 @@ def check_tile(op, tensors, memories, rows, hw):
         if row[0] == Unit.LOAD:
             held += inside.size * -(-row[interpreter.F.LINE_BYTES] // memory.size // hw.array.cols)
     assert held <= hw.accumulator_slot_lines, f"the loads of a tile fill {held} lines"
-    shape = lambda masks: [mask[m.inside].reshape(m.shape) for mask, m in zip(masks, memories, strict=True)]  # noqa: E731
-    found = shape(loaded)
-    for operand, mask in needed(op, tensors, shape(stored)).items():
+    found, results = (
+        [mask[m.inside].reshape(m.shape) for mask, m in zip(masks, memories, strict=True)] for masks in (loaded, stored)
+    )
+    for operand, mask in needed(op, tensors, results).items():
         assert (found[operand] | ~mask).all(), f"{op.kind}: a tile stores what depends on unloaded operand {operand}"
 
 
@@ -579,7 +593,10 @@ def check_stream(op, tensors, stream, hw: Accelerator, memories, seed):
     for row in flat.tolist():
         if row[0] in (Unit.LOAD, Unit.STORE):
             machine.access(row)
-    before = sum(len(part) for part in ((stream.prologue.loads, stream.prologue.micros, stream.prologue.stores) if stream.prologue else ()))
+    before = sum(
+        len(part)
+        for part in ((stream.prologue.loads, stream.prologue.micros, stream.prologue.stores) if stream.prologue else ())
+    )
     body = flat[1 + before :]
     tiles = [range(t.start + before, t.stop + before) for t in tiles_of(np.vstack([flat[:1], body]))]
     for tile in tiles:
@@ -675,13 +692,19 @@ def check_streams(net, optimizer, hw: Accelerator, seed):
         check_streamed_op(op, step, hw, seed)
 
 
-@settings(FEW, max_examples=20, suppress_health_check=[HealthCheck.filter_too_much])
+@settings(FEW, max_examples=30, suppress_health_check=[HealthCheck.filter_too_much])
 @given(net=networks(), optimizer=st.sampled_from(OPTIMIZERS), hw=accelerators(), seed=SEEDS)
 def test_streams_move_every_element(net, optimizer, hw, seed):
     check_streams(net, optimizer, hw, seed)
 
 
-POOLS = [((2, 2), (2, 2), (0, 0)), ((3, 3), (2, 2), (1, 1)), ((3, 2), (1, 2), (1, 1)), ((2, 2), (3, 3), (1, 1)), ((4, 3), (2, 1), (2, 0))]
+POOLS = [
+    ((2, 2), (2, 2), (0, 0)),
+    ((3, 3), (2, 2), (1, 1)),
+    ((3, 2), (1, 2), (1, 1)),
+    ((2, 2), (3, 3), (1, 1)),
+    ((4, 3), (2, 1), (2, 0)),
+]
 
 
 @pytest.mark.parametrize("pool", POOLS, ids=str)
@@ -709,7 +732,7 @@ def test_every_stream_is_looked_at():
     assert seen == set(STREAMS)
 
 
-# ------------------------------------------------------------------------------------------------------------ long sweeps
+# --------------------------------------------------------------------------------------------------- long sweeps
 
 
 @pytest.mark.long
@@ -743,7 +766,7 @@ def test_convolution_of_any_tile_computes_long(phase, data, hw, conv, bias):
 
 
 @pytest.mark.long
-@settings(MANY, max_examples=600, suppress_health_check=[HealthCheck.filter_too_much])
+@settings(MANY, max_examples=300, suppress_health_check=[HealthCheck.filter_too_much])
 @given(net=networks(), optimizer=st.sampled_from(OPTIMIZERS), hw=accelerators(), seed=SEEDS)
 def test_streams_move_every_element_long(net, optimizer, hw, seed):
     check_streams(net, optimizer, hw, seed)
