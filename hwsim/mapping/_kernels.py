@@ -16,7 +16,7 @@ __all__ = ["MAX_ITEMS", "SPEC", "TILE", "emit", "search", "sizes_of", "smallest"
 
 #: Digest of hwsim/timing/_kernels.py, whose code is compiled into `search`: a change there must change this file too,
 #: or numba would go on using what it compiled before (tests/rules/test_kernels.py).
-TIMING_KERNELS = "461f4c13bfcaa8f0"
+TIMING_KERNELS = "918b0c3b87d411d1"
 #: Longest program of one matrix segment [items], and its steps.
 MAX_ITEMS = 1200
 MAX_STEPS = 8192

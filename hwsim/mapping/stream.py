@@ -99,8 +99,8 @@ class Stream:
 
 
 def tile_stream(stream: Stream, hw: Accelerator, name: str) -> tuple[Program, int, str]:
-    """Find the tile size with the fewest cycles; exact over ``⌈size ÷ 2^i⌉`` in multiples of the quantum, and stores
-    deferred by one tile or not.
+    """Find the tile size with the fewest cycles; exact over ``⌈size ÷ 2^i⌉`` in multiples of the
+    quantum. The loads of the next tile pass the stores of each; more could not, since they need its slot.
 
     Returns
     -------
@@ -126,10 +126,9 @@ def tile_stream(stream: Stream, hw: Accelerator, name: str) -> tuple[Program, in
         if smallest > hw.accumulator_slot_lines:
             continue
         program = _emit(stream, tile, size, hw)
-        for candidate in (program, _deferred(program, len(tile.loads))):
-            cycles = _cycles(candidate, hw)
-            if best is None or cycles < best[0]:
-                best, found = (cycles, size), candidate
+        cycles = _cycles(program, hw)
+        if best is None or cycles < best[0]:
+            best, found = (cycles, size), program
         if best is not None and size * 16 < best[1]:
             break
     if best is None or found is None:
@@ -154,17 +153,6 @@ def _sizes(stream: Stream) -> list[int]:
         parts *= 2
 
 
-def _deferred(program: Program, loads: int) -> Program:
-    """Let the loads of one tile pass each store that frees a slot; more could not pass, since they need that slot."""
-    items = program.items.copy()
-    stores = items[:, _UNIT] == _STORE
-    last = np.flatnonzero(stores & (items[:, _POST] & _IN_FREE != 0))
-    if len(last):
-        stores[last[-1] + 1 :] = False  # the epilogue's
-        items[stores, _DEFER] = loads
-    return Program(items, program.steps)
-
-
 def _cycles(program: Program, hw: Accelerator) -> int:
     busy, stalls = np.zeros(len(RESOURCE_NAMES), np.int64), np.zeros((len(RESOURCE_NAMES), len(CAUSES)), np.int64)
     cycles, status, item = time_rows(
@@ -181,7 +169,7 @@ _IN_FREE, _REST_FREE = mask(Semaphore.IN_FREE), mask(Semaphore.REST_FREE)
 _LOAD, _VECTOR, _STORE, _CONTROL, _LOOP, _END = (
     int(u) for u in (Unit.LOAD, Unit.VECTOR, Unit.STORE, Unit.CONTROL, Unit.LOOP, Unit.END)
 )
-_UNIT, _POST, _DEFER = int(Field.UNIT), int(Field.POST), int(Field.DEFER)
+_DEFER = int(Field.DEFER)
 _OFFSET, _START_H, _SLOT_A = int(Field.OFFSET), int(Field.START_H), int(Field.SLOT_A)
 
 
@@ -304,6 +292,7 @@ def _body(
         wait = _DONE if i == 0 and tile.micros else 0
         post = free if i == len(tile.stores) - 1 and tile.loads else 0
         rows.append((out.move(_placed(move, of), _STORE, wait, post, slot, at), of))
+        out.rows[-1][_DEFER] = len(tile.loads)
     for row, of in rows:
         if inner is not None:
             out.step(row, inner, of.per_tile, of.rows_per_tile, turns)

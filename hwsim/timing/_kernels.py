@@ -95,7 +95,7 @@ def _start(row, dispatched, clock, free, ring, ring_at, tokens, head, live, busy
         if (row[4] >> s) & 1:
             if live[s] >= _TOKENS - 1:
                 return -100 - s
-            tokens[s, (head[s] + live[s]) % _TOKENS] = end
+            tokens[s, (head[s] + live[s]) % _TOKENS] = occupied if unit == _STORE else end
             live[s] += 1
     ring[unit, ring_at] = start
     return start

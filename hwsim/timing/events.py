@@ -23,6 +23,7 @@ MAX_TOKENS = 255  # docs/contracts/program.md, section 2
 PORT_UNITS = (Unit.LOAD, Unit.STORE)
 PORT_ROW = RESOURCE_NAMES.index("port")
 NOBODY = -1  # an event that ends no command: it only makes the machine look again
+FIRST_POST = -2  # an event FIRST_POST − c: store c posts
 
 
 def simulate_events(rows: NDArray[np.int64], queue_depth: int, dispatch_cycles: int) -> Timeline:
@@ -133,7 +134,7 @@ class _Machine:
         self.missing: list[int | None] = [None] * len(UNIT_NAMES)
 
         commands = len(rows)
-        self.ended = [False] * commands
+        self.posted = [False] * commands
         self.dispatch = [0] * commands
         self.start = [0] * commands
         self.end = [0] * commands
@@ -149,19 +150,22 @@ class _Machine:
         while self.events and self.events[0][0] == self.now:  # again if a command of 0 cycles has ended at once
             while self.events and self.events[0][0] == self.now:
                 _, command = heappop(self.events)
-                if command != NOBODY:
-                    self._finish(command)
+                if command <= FIRST_POST:
+                    self._post(FIRST_POST - command)
+                elif command != NOBODY:
+                    self.running -= 1
+                    if self.unit[command] != Unit.STORE:
+                        self._post(command)
             while self._dispatch_one() or self._start_one():
                 pass
         self._check_counters()
         self.missing = [self._first_missing(unit) for unit in range(len(UNIT_NAMES))]
 
-    def _finish(self, command: int) -> None:
-        self.running -= 1
-        self.ended[command] = True
+    def _post(self, command: int) -> None:
+        self.posted[command] = True
         for semaphore in self.posts[command]:
             posters = self.posters[semaphore]
-            while posters and self.ended[posters[0]]:
+            while posters and self.posted[posters[0]]:
                 posters.popleft()
                 self.tokens[semaphore] += 1
 
@@ -246,6 +250,8 @@ class _Machine:
         self.end[command] = free_at + self.tail[command]
         heappush(self.events, (free_at, NOBODY))
         heappush(self.events, (self.end[command], command))
+        if unit == Unit.STORE:
+            heappush(self.events, (free_at, FIRST_POST - command))  # its data have left; it ends with the response
 
     def _first_missing(self, unit: int) -> int | None:
         """Give the first cause, in the contract's order, for which the unit's next command cannot start now."""

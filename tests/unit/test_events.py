@@ -332,6 +332,11 @@ def test_broken_rows_are_refused(rows, queue_depth, message):
 # --- random programs --------------------------------------------------------------------------------------------------
 
 
+def posts_after(command):
+    """Cycles from a command's start to its posts: a store's data have left after its occupancy."""
+    return command[1] if command[0] == STORE else command[1] + command[2]
+
+
 def equations(rows, queue_depth, pace):
     """Sections 1 and 4 of the contract, literally, for one segment from time 0, iterated to their least solution."""
     commands = rows.tolist()[1:]
@@ -367,7 +372,7 @@ def equations(rows, queue_depth, pace):
             dispatch.append(max((dispatch[-1] if dispatch else 0) + pace, full))
             free = starts[units[unit][seat - 1]] + commands[units[unit][seat - 1]][1] if seat else 0
             terms = {FETCH: max(dispatch[c], arrival if c in by_barrier else 0)}
-            terms |= {k: 0 if b is None else starts[b] + sum(commands[b][1:3]) for k, b in tokens[c].items()}
+            terms |= {k: 0 if b is None else starts[b] + posts_after(commands[b]) for k, b in tokens[c].items()}
             if c in previous:
                 terms[PORT] = 0 if previous[c] is None else starts[previous[c]] + commands[previous[c]][1]
             starts[c] = max(free, *terms.values())

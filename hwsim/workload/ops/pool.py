@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from hwsim.errors import HwsimError
 from hwsim.workload.graph import Op, Phase
 from hwsim.workload.ops.checks import images, windows
-from hwsim.workload.ops.rule import Attrs, GradientOp, OpRule, Shape, Tensors, nothing, per_output
+from hwsim.workload.ops.rule import Attrs, GradientOp, OpRule, Shape, Tensors, nothing, per_input
 
 __all__ = ["RULES"]
 
@@ -59,8 +59,8 @@ def _avg_operations(op: Op, inputs: Tensors, outputs: Tensors) -> int:
 
 
 def _avg_dgrad_operations(op: Op, inputs: Tensors, outputs: Tensors) -> int:
-    """Per output of the pool: one multiplication, an addition per tap."""
-    return (_taps(op) + 1) * inputs[0].elements
+    """Per output of the pool an addition per tap, per input a multiplication."""
+    return _taps(op) * inputs[0].elements + outputs[0].elements
 
 
 def _global_operations(op: Op, inputs: Tensors, outputs: Tensors) -> int:
@@ -91,5 +91,5 @@ RULES = (
     ),
     OpRule(kind="max_pool_dgrad", macs=nothing, vector_operations=_max_dgrad_operations),
     OpRule(kind="avg_pool_dgrad", macs=nothing, vector_operations=_avg_dgrad_operations),
-    OpRule(kind="global_avg_pool_dgrad", macs=nothing, vector_operations=per_output(1)),
+    OpRule(kind="global_avg_pool_dgrad", macs=nothing, vector_operations=per_input(1)),
 )
