@@ -49,7 +49,8 @@ GREY = "#999999"
 PALETTE = (BLUE, ORANGE, GREEN, SKY, VERMILLION, PURPLE, YELLOW, BLACK)
 PHASE_COLOURS = {Phase.FORWARD: BLUE, Phase.DGRAD: ORANGE, Phase.WGRAD: GREEN, Phase.UPDATE: PURPLE}
 MEMORY_COLOURS = dict(zip(MEMORY_CATEGORIES, (BLUE, SKY, ORANGE, GREEN, GREY), strict=True))
-STALL_COLOURS = (ORANGE, SKY, VERMILLION, YELLOW, PURPLE, GREEN)
+BUSY_COLOURS = {"matrix": BLUE, "port": SKY, "vector": GREEN}
+STALL_COLOURS = (ORANGE, VERMILLION, YELLOW, PURPLE, BLACK)
 
 
 def draw_all(step: StepResult, folder: Path) -> None:
@@ -129,10 +130,13 @@ def draw_cycles(step: StepResult, path: Path) -> None:
     figure, axes = _figure(10.0, height)
     y = np.arange(len(bars))
     left = np.zeros(len(bars))
-    for label, colour in (("busy", BLUE), *zip(causes, STALL_COLOURS, strict=False), ("other causes", GREY)):
-        width = np.array([_part(of, label, causes) for of in parts]) * factor
+    stalls = (*zip(causes, STALL_COLOURS, strict=False), ("other causes", GREY))
+    kinds = [(("busy", name), f"{name} busy", colour) for name, colour in BUSY_COLOURS.items()]
+    kinds += [(("stall", cause), f"stall: {cause}", colour) for cause, colour in stalls]
+    for key, label, colour in kinds:
+        width = np.array([_part(of, key, causes) for of in parts]) * factor
         if width.any():
-            axes.barh(y, width, 0.74, left, color=colour, label=label if label == "busy" else f"stall: {label}")
+            axes.barh(y, width, 0.74, left, color=colour, label=label)
         left += width
     for i, ops in enumerate(bars):
         busy = 100 * ops[0].busy_cycles[ops[0].bound] / max(ops[0].cycles, 1)
@@ -283,12 +287,10 @@ def _main_causes(parts: list[Counter[tuple[str, str]]]) -> tuple[str, ...]:
     return tuple(cause for cause, _ in ranked[: len(STALL_COLOURS)])
 
 
-def _part(parts: Counter[tuple[str, str]], label: str, causes: tuple[str, ...]) -> int:
-    """Cycles of a bar's part: busy, one cause, or the causes without a colour."""
-    if label in causes:
-        return parts["stall", label]
-    if label == "busy":
-        return sum(n for (what, _), n in parts.items() if what == "busy")
+def _part(parts: Counter[tuple[str, str]], key: tuple[str, str], causes: tuple[str, ...]) -> int:
+    """Cycles of a bar's part: what was busy, one cause, or the causes without a colour."""
+    if key != ("stall", "other causes"):
+        return parts[key]
     return sum(n for (what, cause), n in parts.items() if what == "stall" and cause not in causes)
 
 
