@@ -500,37 +500,84 @@ def _close(rows, r, stack, depth, counters, marks, kinds, steps, count):  # type
 
 
 @njit(cache=True)
+def _around(entry, rows, r, dim, stack, depth, counters, marks, kinds, steps, count):  # type: ignore[no-untyped-def]
+    """Open or close the loop that a script entry stands for; gives (items, depth, steps)."""
+    if entry[0] == _OPEN:
+        return _open(rows, r, entry[1], dim, entry[7], stack, depth, counters, marks), depth + 1, count
+    count = _close(rows, r, stack, depth, counters, marks, kinds, steps, count)
+    return r + 1, depth - 1, count
+
+
+@njit(cache=True)
+def _load(is_x, rows, r, s, m, t, costs, px, c, n, counters, kinds, base, stack, depth, steps, count):  # type: ignore[no-untyped-def]
+    """Load the next tile of the pixel operand (`is_x`) or of the other one into its slot; gives the steps."""
+    operand = 1 if is_x == (s[FORM] != _PIXELS) else 0  # A or B
+    slot = counters[operand] % 2
+    counters[operand] += 1
+    kinds[r, 0] = operand
+    if is_x:
+        return _load_x(rows, r, s, m, t, costs, px, c, slot, base, stack, depth, steps, count)
+    return _load_other(rows, r, s, m, t, costs, px, c, n, slot, base, stack, depth, steps, count)
+
+
+@njit(cache=True)
+def _load_bias(rows, r, s, m, t, n, counters, kinds, base, stack, depth, steps, count):  # type: ignore[no-untyped-def]
+    """Load the bias of one output tile into the accumulator; gives the steps."""
+    # Its parts start where the outputs do: off the bus's grid where a tile, or a group, does not fill it.
+    off = (t[T_N] < s[S_N] and 4 * t[T_N] % m[BUS] != 0) or (s[GROUPS] > 1 and 4 * s[S_N] % m[BUS] != 0)
+    _box(rows, r, m, _LOAD, 2, 1, _beats(4 * n, m[BUS], off), 4 * n, _REST_FREE, _IN_FULL, counters[2] % 2)
+    rows[r, F_OPCODE] = 2  # into the accumulator
+    kinds[r, 0] = 2
+    count = _move(rows, r, F_OFFSET, 4 * s[S_N], 3, 0, base, stack, depth, steps, count)
+    return _move(rows, r, F_OFFSET, 4 * t[T_N], 1, 2, base, stack, depth, steps, count)
+
+
+@njit(cache=True)
+def _drain(rows, r, s, m, t, costs, px, c, n, defer, counters, kinds, base, stack, depth, steps, count):  # type: ignore[no-untyped-def]
+    """Finish an output tile: add the bias, rescale and round, store; gives (items, steps)."""
+    lines, width, slot = costs[SUM_SPACE], costs[SUM_COLUMNS], counters[2] % 2
+    if s[BIAS]:
+        _vector(rows, r, m, _BIAS, lines, width, _SUM_FULL | _IN_FULL, _REST_FREE, slot)
+        kinds[r, 0] = 2
+        r += 1
+    _vector(rows, r, m, _RESCALE, lines, width, 0 if s[BIAS] else _SUM_FULL, _OUT_FULL, slot)
+    kinds[r, 0] = 2
+    kinds[r + 1, 0] = 2
+    count = _store_y(rows, r + 1, s, m, t, costs, px, c, n, slot, base, stack, depth, steps, count)
+    rows[r + 1, F_DEFER] = defer
+    counters[2] += 1
+    return r + 2, count
+
+
+@njit(cache=True)
 def emit(s, m, t, rows, steps):  # type: ignore[no-untyped-def]
-    """Write the items and steps of one tiled matrix segment; gives (items, steps)."""
+    """Write the items and steps of one tiled matrix segment; gives (items, steps).
+
+    Three nested dimensions: the outer and the inner one give output tiles, the reduction is innermost. The operand that
+    does not depend on the inner dimension stays for all of it if one tile holds the whole reduction.
+    """
     dims = np.empty((3, 4), np.int64)
     _extents(s, t, dims)
     wgrad = s[FORM] != _PIXELS
-    # The outer dimension's operand stays for the whole inner dimension if one tile holds the reduction.
-    if wgrad:
-        outer, inner, reduction = (2, 1, 0) if t[T_ORDER] else (1, 2, 0)
-        x_outer = outer == 2
-    else:
-        outer, inner, reduction = (0, 1, 2) if t[T_ORDER] else (1, 0, 2)
-        x_outer = outer == 0
-    hoist = _count(dims, reduction) == 1
-    script_x = np.empty((64, 8), np.int64)
-    script_y = np.empty((64, 8), np.int64)
-    script_z = np.empty((64, 8), np.int64)
+    reduction = 0 if wgrad else 2
+    x_dim = 2 if wgrad else 0  # output dimension that the pixel operand depends on
+    outer, inner = (x_dim, 1) if t[T_ORDER] else (1, x_dim)
+    stays = _count(dims, reduction) == 1
+    stays_x, stays_o = stays and outer == x_dim, stays and outer != x_dim
+    script_x, script_y, script_z = np.empty((64, 8), np.int64), np.empty((64, 8), np.int64), np.empty((64, 8), np.int64)
     nx = _script(dims[outer], False, script_x)
-    ny = _script(dims[inner], hoist, script_y)
+    ny = _script(dims[inner], stays, script_y)
     nz = _script(dims[reduction], True, script_z)
+    x_full, x_free, o_full, o_free = _A_FULL, _A_FREE, _B_FULL, _B_FREE
+    if wgrad:
+        x_full, x_free, o_full, o_free = _B_FULL, _B_FREE, _A_FULL, _A_FREE
+    defer = t[T_DEFER] * (1 + s[BIAS] if stays else 2)
 
-    costs = np.zeros(16, np.int64)
-    px = np.zeros(3, np.int64)
-    base = np.zeros((4, 3), np.int64)  # pixels, outputs, channels, groups
-    edge = np.zeros(4, np.int64)
-    stack = np.zeros((12, 3), np.int64)
-    marks = np.zeros((12, 3), np.int64)
+    costs, px, edge = np.zeros(16, np.int64), np.zeros(3, np.int64), np.zeros(3, np.int64)
+    base = np.zeros((4, 3), np.int64)  # index per level of pixels, outputs, channels, groups
+    stack, marks = np.zeros((12, 3), np.int64), np.zeros((12, 3), np.int64)
     counters = np.zeros(3, np.int64)  # tiles of A, B, sums so far
-    kinds = np.full((rows.shape[0], 3), -1, np.int64)
-    slot_x, slot_o = (1, 0) if wgrad else (0, 1)  # counter of the pixel operand, of the other
-    loads_a_step = (1 if hoist else 2) + (s[BIAS] if _count(dims, reduction) == 1 else 0)
-
+    kinds = np.full((rows.shape[0], 3), -1, np.int64)  # which counter each slot field follows
     rows[0, :] = 0
     rows[0, F_UNIT] = _CONTROL
     rows[0, F_WAIT] = _CREDITS
@@ -539,125 +586,61 @@ def emit(s, m, t, rows, steps):  # type: ignore[no-untyped-def]
         r = _open(rows, r, s[GROUPS], 3, 0, stack, depth, counters, marks)
         depth += 1
     for ix in range(nx):
-        if script_x[ix, 0] == _OPEN:
-            r = _open(rows, r, script_x[ix, 1], outer, script_x[ix, 7], stack, depth, counters, marks)
-            depth += 1
+        if script_x[ix, 0] != _BODY:
+            r, depth, count = _around(script_x[ix], rows, r, outer, stack, depth, counters, marks, kinds, steps, count)
             continue
-        if script_x[ix, 0] == _CLOSE:
-            count = _close(rows, r, stack, depth, counters, marks, kinds, steps, count)
-            r += 1
-            depth -= 1
-            continue
-        edge[outer] = script_x[ix, 1]
+        edge[outer], edge[inner], edge[reduction] = script_x[ix, 1], 0, 0
         base[outer] = script_x[ix, 2:5]
-        if hoist:
-            # The outer operand does not depend on the inner dimension: load it once.
-            edge[reduction] = script_z[0, 1]
-            base[reduction] = script_z[0, 2:5]
-            edge[inner] = 0
+        if stays:
             _tile_pixels(s, t, dims, edge[0], px)
-            c = dims[2, 3] if edge[2] else t[T_C]
-            n = dims[1, 3] if edge[1] else t[T_N]
+            c, n = dims[2, 3] if edge[2] else t[T_C], dims[1, 3] if edge[1] else t[T_N]
             _tile_costs(s, m, t, dims, edge[0], edge[1], edge[2], costs)
-            if x_outer:
-                kinds[r, 0] = slot_x
-                count = _load_x(rows, r, s, m, t, costs, px, c, counters[slot_x] % 2, base, stack, depth, steps, count)
-                counters[slot_x] += 1
-            else:
-                kinds[r, 0] = slot_o
-                count = _load_other(
-                    rows, r, s, m, t, costs, px, c, n, counters[slot_o] % 2, base, stack, depth, steps, count
-                )
-                counters[slot_o] += 1
+            count = _load(stays_x, rows, r, s, m, t, costs, px, c, n, counters, kinds, base, stack, depth, steps, count)
             r += 1
         for iy in range(ny):
-            if script_y[iy, 0] == _OPEN:
-                r = _open(rows, r, script_y[iy, 1], inner, script_y[iy, 7], stack, depth, counters, marks)
-                depth += 1
-                continue
-            if script_y[iy, 0] == _CLOSE:
-                count = _close(rows, r, stack, depth, counters, marks, kinds, steps, count)
-                r += 1
-                depth -= 1
+            if script_y[iy, 0] != _BODY:
+                r, depth, count = _around(
+                    script_y[iy], rows, r, inner, stack, depth, counters, marks, kinds, steps, count
+                )
                 continue
             edge[inner] = script_y[iy, 1]
             base[inner] = script_y[iy, 2:5]
             n = dims[1, 3] if edge[1] else t[T_N]
             if s[BIAS]:
-                # Its parts start where the outputs do: off the bus's grid where a tile, or a group, does not fill it.
-                off = (t[T_N] < s[S_N] and 4 * t[T_N] % m[BUS] != 0) or (s[GROUPS] > 1 and 4 * s[S_N] % m[BUS] != 0)
-                _box(rows, r, m, _LOAD, 2, 1, _beats(4 * n, m[BUS], off), 4 * n, _REST_FREE, _IN_FULL, 0)
-                rows[r, F_OPCODE] = 2  # into the accumulator
-                rows[r, F_SLOT_A] = counters[2] % 2
-                kinds[r, 0] = 2
-                count = _move(rows, r, F_OFFSET, 4 * s[S_N], 3, 0, base, stack, depth, steps, count)
-                count = _move(rows, r, F_OFFSET, 4 * t[T_N], 1, 2, base, stack, depth, steps, count)
+                count = _load_bias(rows, r, s, m, t, n, counters, kinds, base, stack, depth, steps, count)
                 r += 1
             for iz in range(nz):
-                if script_z[iz, 0] == _OPEN:
-                    r = _open(rows, r, script_z[iz, 1], reduction, script_z[iz, 7], stack, depth, counters, marks)
-                    depth += 1
-                    continue
-                if script_z[iz, 0] == _CLOSE:
-                    count = _close(rows, r, stack, depth, counters, marks, kinds, steps, count)
-                    r += 1
-                    depth -= 1
+                if script_z[iz, 0] != _BODY:
+                    r, depth, count = _around(
+                        script_z[iz], rows, r, reduction, stack, depth, counters, marks, kinds, steps, count
+                    )
                     continue
                 edge[reduction] = script_z[iz, 1]
                 base[reduction] = script_z[iz, 2:5]
                 _tile_pixels(s, t, dims, edge[0], px)
                 c = dims[2, 3] if edge[2] else t[T_C]
                 _tile_costs(s, m, t, dims, edge[0], edge[1], edge[2], costs)
-                if not (hoist and x_outer):
-                    kinds[r, 0] = slot_x
-                    count = _load_x(
-                        rows, r, s, m, t, costs, px, c, counters[slot_x] % 2, base, stack, depth, steps, count
-                    )
-                    counters[slot_x] += 1
-                    r += 1
-                if not (hoist and not x_outer):
-                    kinds[r, 0] = slot_o
-                    count = _load_other(
-                        rows, r, s, m, t, costs, px, c, n, counters[slot_o] % 2, base, stack, depth, steps, count
-                    )
-                    counters[slot_o] += 1
-                    r += 1
-                x_full, x_free = (_B_FULL, _B_FREE) if wgrad else (_A_FULL, _A_FREE)
-                o_full, o_free = (_A_FULL, _A_FREE) if wgrad else (_B_FULL, _B_FREE)
-                wait = 0
-                post = 0
-                if not (hoist and x_outer) or script_y[iy, 5]:
-                    wait |= x_full
-                if not (hoist and not x_outer) or script_y[iy, 5]:
-                    wait |= o_full
-                if not (hoist and x_outer) or script_y[iy, 6]:
-                    post |= x_free
-                if not (hoist and not x_outer) or script_y[iy, 6]:
-                    post |= o_free
                 first, last = script_z[iz, 5], script_z[iz, 6]
-                if first:
-                    wait |= _SUM_FREE
-                if last:
-                    post |= _SUM_FULL
+                wait, post = _SUM_FREE if first else 0, _SUM_FULL if last else 0
+                for is_x in (True, False):
+                    here = not (stays_x if is_x else stays_o)
+                    if here:
+                        count = _load(
+                            is_x, rows, r, s, m, t, costs, px, c, n, counters, kinds, base, stack, depth, steps, count
+                        )
+                        r += 1
+                    # An operand that stays is taken by the first of its tiles and freed by the last.
+                    if here or script_y[iy, 5]:
+                        wait |= x_full if is_x else o_full
+                    if here or script_y[iy, 6]:
+                        post |= x_free if is_x else o_free
                 a, b, sums = (counters[0] - 1) % 2, (counters[1] - 1) % 2, counters[2] % 2
                 _matrix(rows, r, s, m, t, costs, px, c, n, wait, post, a, b, sums, 0 if first else 1)
                 kinds[r, 0], kinds[r, 1], kinds[r, 2] = 0, 1, 2
                 r += 1
-            lines, width = costs[SUM_SPACE], costs[SUM_COLUMNS]
-            if s[BIAS]:
-                _vector(rows, r, m, _BIAS, lines, width, _SUM_FULL | _IN_FULL, _REST_FREE, counters[2] % 2)
-                kinds[r, 0] = 2
-                r += 1
-                _vector(rows, r, m, _RESCALE, lines, width, 0, _OUT_FULL, counters[2] % 2)
-            else:
-                _vector(rows, r, m, _RESCALE, lines, width, _SUM_FULL, _OUT_FULL, counters[2] % 2)
-            kinds[r, 0] = 2
-            r += 1
-            kinds[r, 0] = 2
-            count = _store_y(rows, r, s, m, t, costs, px, c, n, counters[2] % 2, base, stack, depth, steps, count)
-            rows[r, F_DEFER] = t[T_DEFER] * loads_a_step
-            counters[2] += 1
-            r += 1
+            r, count = _drain(
+                rows, r, s, m, t, costs, px, c, n, defer, counters, kinds, base, stack, depth, steps, count
+            )
     if s[GROUPS] > 1:
         count = _close(rows, r, stack, depth, counters, marks, kinds, steps, count)
         r += 1
@@ -666,16 +649,13 @@ def emit(s, m, t, rows, steps):  # type: ignore[no-untyped-def]
 
 @njit(cache=True)
 def _bounds(s, m, t, dims, costs, out):  # type: ignore[no-untyped-def]
-    """Lower bounds of the cycles, and beats on the port, of one tiling in both loop orders; False if a tile does not
-    fit.
+    """Bound the cycles of one tiling in both loop orders from below, and count its beats; False if a tile does not fit.
 
     `out` is (cycles, beats) of order 0, then of order 1. The array, the port and the vector unit are each bounded by
-    their total occupancy,
-    plus what must come before (the first tile's loads) and after (the last tile's drain and store). Two slots make
-    two more chains: a tile's loads
-    wait for the tile before the last one to leave the array, and a tile's sums for the store of those before the
-    last. Each of the two
-    interleaved chains is sequential, and the longer one lasts at least half of both.
+    their total occupancy, plus what must come before (the first tile's loads) and after (the last tile's drain and
+    store). Two slots make two more chains: a tile's loads wait for the tile before the last one to leave the array, and
+    a tile's sums for the store of those before the last. Each of the two interleaved chains is sequential, and the
+    longer one lasts at least half of both.
     """
     matrix, vector, fixed, once_x, once_o, every_x, every_o = 0, 0, 0, 0, 0, 0, 0
     wgrad = s[FORM] != _PIXELS
@@ -718,7 +698,7 @@ def _bounds(s, m, t, dims, costs, out):  # type: ignore[no-untyped-def]
                     drain = passes * (costs[SUM_SPACE] * _up(costs[SUM_COLUMNS], m[LANES]) + m[VECTOR_LATENCY])
                     fixed += outputs * store
                     vector += outputs * drain
-                    sums += outputs * (costs[MATRIX_TAIL] + drain + store + m[LATENCY])
+                    sums += outputs * (costs[MATRIX_TAIL] + drain + store)
                     tail = min(tail, store + drain)
                 if head == 0:
                     head = x + o

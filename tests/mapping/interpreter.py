@@ -234,7 +234,10 @@ class Machine:
 
 
 def check_slots(flat, start, end):
-    """No slot is read before it is full, or written before its last reader has ended; any durations will do."""
+    """No slot is read before it is full, or written before its last reader is done; any durations will do.
+
+    `end` of a store is when its data have left the accumulator, not when the write response comes.
+    """
     full, free = {}, defaultdict(int)
     for row, s, e in zip(flat.tolist(), start.tolist(), end.tolist(), strict=True):
         unit, slot = row[F.UNIT], row[F.SLOT_A]

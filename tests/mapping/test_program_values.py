@@ -141,16 +141,22 @@ def disturbed(flat, rng):
     return rows
 
 
+def effective(rows, start, end):
+    """When each command's slots are full or free: its end, for a store when its data have left."""
+    return np.where(rows[:, 0] == Unit.STORE, start + rows[:, 1], end)
+
+
 def check_timing(program: Program, flat, hw: Accelerator, seed, in_order) -> int:
     """Durations, order in time (other durations too), one answer of all ways to time a program; gives its cycles."""
     queue, pace = hw.control.queue_depth, dispatch_cycles(hw)
     interpreter.check_durations(flat, hw)
     line = simulate_events(flat[:, :6], queue, pace)
-    in_order(line.start, line.end)
+    in_order(line.start, effective(flat, line.start, line.end))
     rng = np.random.default_rng(seed)
     for _ in range(2):
-        times = command_times(disturbed(flat, rng), queue, pace)
-        in_order(times[:, 0], times[:, 1])
+        rows = disturbed(flat, rng)
+        times = command_times(rows, queue, pace)
+        in_order(times[:, 0], effective(rows, times[:, 0], times[:, 1]))
     for timing in (simulate_rows(program.items, queue, pace), simulate_rows(flat, queue, pace, jump=False)):
         assert timing.cycles == line.cycles
         np.testing.assert_array_equal(timing.busy_cycles, line.busy_cycles)

@@ -15,8 +15,13 @@ from hwsim_models import MODELS, build
 #: 11,173,962 parameters, 0.56 GMACs. ResNet-50: torchvision resnet50, 25,557,032 parameters, 4.09 GMACs. ResNet-9: the
 #: tutorial form has 6,575,370 parameters, of which 2,240 are biases of convolutions that ours has not;
 #: its MACs are five times 75,497,472 (conv2, res1, conv3, conv4, res2), 1,769,472 of the stem and 5,120 of fc.
+#: digits-cnn, digits-resnet: by hand, written out below.
 GOLDEN = {
     "digits-mlp": (2_410, 2_368),
+    # conv1 9·1·16 + 2·16, conv2 9·16·32 + 2·32, fc 128·10 + 10; MACs at 64 and 16 pixels.
+    "digits-cnn": (176 + 4_672 + 1_290, 64 * 144 + 16 * 4_608 + 1_280),
+    # Stem, three blocks (two 3×3, from the second on a 1×1, with batchnorm), fc; at 64, 64, 16 and 4 pixels.
+    "digits-resnet": (88 + 1_184 + 3_680 + 14_528 + 330, 64 * (72 + 1_152) + 16 * 3_584 + 4 * 14_336 + 320),
     "lenet": (62_006, 651_720),
     "resnet9": (6_575_370 - 2_240, 379_261_952),
     "resnet18": (11_173_962, 555_422_720),
@@ -68,7 +73,9 @@ def test_names_are_those_of_torchvision() -> None:
 
 
 def test_unknown_model_is_refused() -> None:
-    message = "model must be one of digits-mlp, lenet, resnet9, resnet18, resnet50; it is 'vgg'"
+    message = (
+        "model must be one of digits-mlp, digits-cnn, digits-resnet, lenet, resnet9, resnet18, resnet50; it is 'vgg'"
+    )
     with pytest.raises(HwsimError, match=f"^{re.escape(message)}$"):
         build("vgg", 1)
 

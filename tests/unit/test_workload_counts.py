@@ -67,7 +67,7 @@ EXPECTED = {
     "fc2.wgrad": (80, 0),
     "fc2.bias_grad": (0, 10),
     "fc2.dgrad": (80, 0),
-    "gap.dgrad": (0, 64),
+    "gap.dgrad": (0, 16),
     "fc1.wgrad": (512, 0),
     "fc1.dgrad": (512, 0),
     "flat.dgrad": (0, 0),
@@ -75,7 +75,7 @@ EXPECTED = {
     "grouped.wgrad": (2 * 2 * 2 * 8 * 3 * 3 * 2, 0),
     # Positions 0 and 2 (even) take tap 1, position 1 (odd) takes taps 0 and 2: 4 pairs an axis.
     "grouped.dgrad": (2 * 4 * 4 * 2 * 8, 0),
-    "avg.dgrad": (0, 5 * 72),
+    "avg.dgrad": (0, 4 * 72 + 288),
     "max.dgrad": (0, 2 * 9 * 288),
     "relu6.sum": (0, 288),
     "relu6.dgrad": (0, 288),
