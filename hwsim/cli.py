@@ -229,6 +229,8 @@ def _check_outputs(out: str | None, json: str | None) -> None:
     """Refuse a folder or file that cannot be written before time is spent on simulating."""
     from hwsim.report.files import check_file, check_folder
 
+    if out == "":
+        raise HwsimError("--out must name a folder; it is empty")
     if out is not None:
         check_folder(Path(out))
     if json is not None and json != "-":

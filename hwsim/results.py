@@ -19,7 +19,7 @@ from hwsim.workload.graph import Phase
 __all__ = ["MEMORY_CATEGORIES", "Interval", "OpResult", "Span", "StepResult"]
 
 #: Memory categories, in the order in which plots stack them.
-MEMORY_CATEGORIES = ("parameters", "optimizer_state", "gradients", "stash", "workspace")
+MEMORY_CATEGORIES = ("parameters", "optimizer_state", "gradients", "stash", "workspace", "program")
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from hwsim.errors import HwsimError
 from hwsim.hardware import Accelerator, load_accelerator
 from hwsim.mapping import OpPlan, gemm_segment, plan_key, plan_op, plan_segments
 from hwsim.mapping.layout import dispatch_cycles, stored_bytes
-from hwsim.program import CAUSES, RESOURCE_NAMES, UNIT_NAMES, Field, Program, Unit, VectorOp
+from hwsim.program import CAUSES, COMMAND_BYTES, RESOURCE_NAMES, UNIT_NAMES, Field, Program, Unit, VectorOp
 from hwsim.results import MEMORY_CATEGORIES, OpResult, Span, StepResult
 from hwsim.timing import command_times, simulate_rows
 from hwsim.workload import lifetimes, macs, memory_category, stashes, training_graph
@@ -103,17 +103,24 @@ def simulate(graph: Graph, hardware: Accelerator | str, optimizer: Any = "moment
     >>> step.cycles == sum(op.cycles for op in step.ops)
     True
     """
+    if not isinstance(graph, Graph):
+        raise HwsimError(
+            f"simulate takes a Graph that ends in a loss, not a {type(graph).__name__}; end the network with "
+            ".softmax_cross_entropy() or .mean_squared_error()"
+        )
     hw = hardware if isinstance(hardware, Accelerator) else load_accelerator(hardware)
     step = training_graph(graph, optimizer=optimizer, master_weights=hw.array.operand_format != "fp32")
     prices = price_list(hw)
-    memory = _memory(step, hw)
-    live = np.sum(list(memory.values()), axis=0)
     alike: dict[tuple[Any, ...], OpResult] = {}
-    results = []
-    for index, op in enumerate(step.ops):
-        key = plan_key(op, step)
+    keys = [plan_key(op, step) for op in step.ops]
+    for key, op in zip(keys, step.ops, strict=True):
         if key not in alike:
             alike[key] = _evaluate(op, plan_op(op, step, hw), hw, prices)
+    commands = sum(int(alike[key].actions[ACTIONS.index("control.commands")]) for key in keys)
+    memory = _memory(step, hw, commands * COMMAND_BYTES)
+    live = np.sum(list(memory.values()), axis=0)
+    results = []
+    for index, (key, op) in enumerate(zip(keys, step.ops, strict=True)):
         result = replace(
             alike[key],
             name=op.name,
@@ -163,8 +170,8 @@ def gemm(
     """
     hw = hardware if isinstance(hardware, Accelerator) else load_accelerator(hardware)
     for name, size in (("m", m), ("k", k), ("n", n)):
-        if size < 1:
-            raise HwsimError(f"gemm: {name} must be 1 or more, not {size}")
+        if not isinstance(size, int) or size < 1:
+            raise HwsimError(f"gemm: {name} must be a whole number, 1 or more, not {size}")
     if m * k * n > MOST_MACS:
         raise HwsimError(
             f"gemm: m·k·n must be at most 2^53, so that counts stay exact, not {m * k * n}; split the product"
@@ -296,7 +303,7 @@ def _own_parameters(op: Op, step: Graph) -> int:
     return sum(t.elements for t in step.tensors_of(op.inputs) if t.role in roles)
 
 
-def _memory(step: Graph, hw: Accelerator) -> Mapping[str, NDArray[np.int64]]:
+def _memory(step: Graph, hw: Accelerator, program_bytes: int) -> Mapping[str, NDArray[np.int64]]:
     """Live DRAM bytes per category while each op runs."""
     stashed = frozenset(stashes(step))
     memory = {category: np.zeros(len(step.ops) + 1, np.int64) for category in MEMORY_CATEGORIES}
@@ -306,4 +313,5 @@ def _memory(step: Graph, hw: Accelerator) -> Mapping[str, NDArray[np.int64]]:
         size = stored_bytes(tensor, hw)
         memory[category][first] += size
         memory[category][last + 1] -= size
+    memory["program"][0] = program_bytes
     return {category: np.cumsum(changes)[:-1] for category, changes in memory.items()}

@@ -168,7 +168,7 @@ def _count_matrix(row: list[int], times: int, hw: Accelerator, totals: dict[str,
         reads = m * k * folds_n_cols + k * n * _up(m, rows)
         sums, passes = m * n * hw.array.add_latency_cycles, 1
         drained = row[_FOLDS] * hw.array.add_latency_cycles * cols * rows * (rows + 1) // 2
-        hops = 2 * size * macs + 4 * drained
+        hops = (2 * size + 4) * macs + 4 * drained
     else:
         stationary, moving = (m * k, k * n) if flow is Dataflow.INPUT_STATIONARY else (k * n, m * k)
         repeats = _up(m, cols) if flow is Dataflow.INPUT_STATIONARY else folds_n_cols
@@ -204,13 +204,17 @@ def _count_transfer(
     inside = _lines_inside(program, item, row, times)
     moved = inside * row[_BEATS] * hw.dram.beat_bytes
     totals["dram.activations"] += times * _pages(row, hw.dram.page_bytes)
+    # In the accumulator every element is a 32-bit word, in the scratchpad it has its own format.
+    words = 4 * lines * row[_COLUMNS]
     if row[_UNIT] == _STORE:
         totals["dram.write_bytes"] += moved
-        totals["accumulator.read_bytes"] += lines * row[_LINE_BYTES]
+        totals["accumulator.read_bytes"] += words
         return
     totals["dram.read_bytes"] += moved
-    into = "accumulator.write_bytes" if row[_OPCODE] == _INTO_ACCUMULATOR else "scratchpad.write_bytes"
-    totals[into] += lines * row[_LINE_BYTES]
+    if row[_OPCODE] == _INTO_ACCUMULATOR:
+        totals["accumulator.write_bytes"] += words
+    else:
+        totals["scratchpad.write_bytes"] += lines * row[_LINE_BYTES]
 
 
 def _lines_inside(program: Program, item: int, row: list[int], times: int) -> int:

@@ -18,8 +18,8 @@ __all__ = ["MAX_ITEMS", "SPEC", "TILE", "emit", "search", "sizes_of", "smallest"
 #: or numba would go on using what it compiled before (tests/rules/test_kernels.py).
 TIMING_KERNELS = "918b0c3b87d411d1"
 #: Longest program of one matrix segment [items], and its steps.
-MAX_ITEMS = 1200
-MAX_STEPS = 8192
+MAX_ITEMS = 2400
+MAX_STEPS = 16384
 
 _NAMES_SPEC = (
     "FORM GROUPS B H W TAPS_H TAPS_W INC_H INC_W TAP_H TAP_W START_H START_W LIMIT_H LIMIT_W C N IN_BYTES OUT_BYTES "
@@ -142,9 +142,9 @@ def _costs(s, m, expanded, pb, ph, pw, c, n, th, odd_c, odd_n, out):  # type: ig
             folds, stream = _up(pixels, rows) * _up(n, cols), taps * c
             sums, width = pixels * _up(n, cols), min(n, cols)
     if flow == _OS:
-        interval = max(stream, alpha * rows, m[BETA])
+        interval = max(stream, alpha * max(rows, m[BETA]))
         reach = interval
-        tail = m[MU] + alpha + rows - 1 + cols - 1 + alpha * rows + m[BETA]
+        tail = m[MU] + alpha + rows - 1 + cols - 1 + alpha * max(rows, m[BETA]) + m[BETA]
     else:
         interval = max(stream, min(rows, k), (rows - 1) * (alpha - 1), m[BETA])
         reach = 1 + stream
@@ -420,6 +420,7 @@ def _store_y(rows, r, s, m, t, costs, px, c, n, slot, base, stack, depth, steps,
     size = (c if wgrad else n) * s[OUT_BYTES]
     operand = 3 if s[BIAS] else 2  # the output follows the inputs
     _box(rows, r, m, _STORE, operand, costs[Y_LINES], costs[Y_BEATS], size, _OUT_FULL, _SUM_FREE, slot)
+    rows[r, F_COLUMNS] = c if wgrad else n
     if wgrad:
         rows[r, F_OFFSET] = s[W_OFFSET]
         _pixel_box(rows, r, n, t[T_TAPS_H], s[S_TAPS_W], s[W_LINE], s[W_TAP_H], s[W_TAP_W])
@@ -527,6 +528,7 @@ def _load_bias(rows, r, s, m, t, n, counters, kinds, base, stack, depth, steps, 
     off = (t[T_N] < s[S_N] and 4 * t[T_N] % m[BUS] != 0) or (s[GROUPS] > 1 and 4 * s[S_N] % m[BUS] != 0)
     _box(rows, r, m, _LOAD, 2, 1, _beats(4 * n, m[BUS], off), 4 * n, _REST_FREE, _IN_FULL, counters[2] % 2)
     rows[r, F_OPCODE] = 2  # into the accumulator
+    rows[r, F_COLUMNS] = n
     kinds[r, 0] = 2
     count = _move(rows, r, F_OFFSET, 4 * s[S_N], 3, 0, base, stack, depth, steps, count)
     return _move(rows, r, F_OFFSET, 4 * t[T_N], 1, 2, base, stack, depth, steps, count)

@@ -50,6 +50,10 @@ class Move:
         Pixel coordinate of the first pixel.
     odd : bool
         Lines do not start on the bus's grid.
+    element_bytes : int
+        Bytes of an element in DRAM; in the accumulator each is a 32-bit word.
+    lowest : bool
+        Padding is the lowest number instead of zero (maximum pooling).
     """
 
     operand: int
@@ -64,6 +68,8 @@ class Move:
     rows_per_tile: int = 0
     limits: tuple[int, int] | None = None
     odd: bool = False
+    element_bytes: int = 4
+    lowest: bool = False
 
 
 @dataclass(frozen=True)
@@ -169,7 +175,7 @@ _IN_FREE, _REST_FREE = mask(Semaphore.IN_FREE), mask(Semaphore.REST_FREE)
 _LOAD, _VECTOR, _STORE, _CONTROL, _LOOP, _END = (
     int(u) for u in (Unit.LOAD, Unit.VECTOR, Unit.STORE, Unit.CONTROL, Unit.LOOP, Unit.END)
 )
-_DEFER = int(Field.DEFER)
+_DEFER, _COLUMNS, _FLAGS = int(Field.DEFER), int(Field.COLUMNS), int(Field.FLAGS)
 _OFFSET, _START_H, _SLOT_A = int(Field.OFFSET), int(Field.START_H), int(Field.SLOT_A)
 
 
@@ -210,6 +216,8 @@ class _Writer:
             1,
         )
         row[22:30] = (1, 1, 0, 0, limit_h, limit_w, move.line_bytes, beats)
+        row[_FLAGS] = int(move.lowest)
+        row[_COLUMNS] = move.line_bytes // move.element_bytes
         return len(self.rows) - 1
 
     def micro(self, micro: Micro, wait: int, post: int, slot: int) -> int:

@@ -46,9 +46,9 @@ class _View:
         """Move a tile of elements of `e` bytes."""
         if self.dense:
             odd = units < self.size and (units * e) % self.bus != 0
-            return Move(operand, (1, 1, 1), units * e, per_tile=units * e, odd=odd)
+            return Move(operand, (1, 1, 1), units * e, per_tile=units * e, odd=odd, element_bytes=e)
         line = pitch(self.width, e, self.bus)
-        return Move(operand, (1, 1, units), self.width * e, (0, 0, line), per_tile=units * line)
+        return Move(operand, (1, 1, units), self.width * e, (0, 0, line), per_tile=units * line, element_bytes=e)
 
 
 def _elementwise(micros: Sequence[V], temporaries: int = 0) -> Rule:
@@ -145,11 +145,18 @@ def _pixels(operand: int, tensor: Tensor, hw: Accelerator, units: int, part: _Pa
     if part is not None and not part.whole:
         odd = (part.first * e) % bus != 0
         return Move(
-            operand, (1, 1, units), part.width * e, (0, 0, line), offset=part.first * e, per_tile=units * line, odd=odd
+            operand,
+            (1, 1, units),
+            part.width * e,
+            (0, 0, line),
+            offset=part.first * e,
+            per_tile=units * line,
+            odd=odd,
+            element_bytes=e,
         )
     if width * e == line:
-        return Move(operand, (1, 1, 1), units * line, per_tile=units * line)
-    return Move(operand, (1, 1, units), width * e, (0, 0, line), per_tile=units * line)
+        return Move(operand, (1, 1, 1), units * line, per_tile=units * line, element_bytes=e)
+    return Move(operand, (1, 1, units), width * e, (0, 0, line), per_tile=units * line, element_bytes=e)
 
 
 def _channelwise(
@@ -297,6 +304,7 @@ def _image_move(
         rows_per_tile=per_tile,
         limits=(height, width),
         odd=part.odd(e, bus),
+        element_bytes=e,
     )
 
 
@@ -314,6 +322,7 @@ def _pool(forward: V, scale: bool) -> Rule:
                 patch = (rows - 1) * sh + kh
                 out = rows * y.shape[2] * part.blocks
                 load = _image_move(0, x, hw, part, 1, patch, -ph, rows * sh, columns)
+                load = replace(load, lowest=forward is V.MAXIMUM)
                 store = _image_move(1, y, hw, part, 1, rows, 0, rows)
                 held = patch * columns[1] * part.blocks + out
                 return Tile((load,), tuple(Micro(m, out, part.lanes) for m in micros), (store,), held)
@@ -346,7 +355,7 @@ def _pool_dgrad(maximum: bool) -> Rule:
                     patch = (outs - 1) * sh + kh
                     moves.insert(0, _image_move(1, tensors[1], hw, part, 1, outs, -reach, step))
                     moves.insert(0, _image_move(0, tensors[0], hw, part, 1, patch, -reach * sh - ph, rows, (-pw, span)))
-                taps = [V.SELECT, V.ADD] if maximum else [V.ADD]
+                taps = [V.SELECT_EQUAL, V.ADD] if maximum else [V.ADD]
                 micros = [Micro(V.SET, here, part.lanes)]
                 micros += [Micro(m, out, part.lanes) for _ in range(kh * kw) for m in taps]
                 micros += [] if maximum else [Micro(V.MULTIPLY, here, part.lanes)]
@@ -375,6 +384,7 @@ def _channel_lines(operand: int, tensor: Tensor, hw: Accelerator, part: _Slice, 
         per_tile=images * line,
         per_outer=(part.width * e,),
         odd=part.odd(e, bus),
+        element_bytes=e,
     )
 
 
@@ -436,9 +446,12 @@ def _softmax(op: Op, tensors: Sequence[Tensor], hw: Accelerator) -> list[Stream]
             (V.EXP, wide, lanes),
             (V.SUM_LANES, wide, lanes),
         ]
+        if blocks > 1:  # one partial result per block of lanes
+            more = rows * (blocks - 1)
+            micros += [(V.MAXIMUM, more, 1), (V.ADD, more, 1), (V.ADD, more, 1)]
         micros += [(V.RECIPROCAL, narrow, 1), (V.MULTIPLY, wide, lanes), (V.LOG, narrow, 1)]
         micros += [
-            (V.SELECT, wide, lanes),
+            (V.SELECT_LABEL, wide, lanes),
             (V.SUM_LANES, wide, lanes),
             (V.SUBTRACT, narrow, 1),
             (V.SUM_LINES, narrow, 1),
@@ -460,7 +473,7 @@ def _softmax_dgrad(op: Op, tensors: Sequence[Tensor], hw: Accelerator) -> list[S
     blocks, lanes = -(-gradient.shape[1] // hw.array.cols), min(gradient.shape[1], hw.array.cols)
 
     def tile(rows: int) -> Tile:
-        micros = tuple(Micro(m, rows * blocks, lanes) for m in (V.SUBTRACT, V.MULTIPLY, V.CONVERT))
+        micros = tuple(Micro(m, rows * blocks, lanes) for m in (V.SUBTRACT_LABEL, V.MULTIPLY, V.CONVERT))
         loads = (_pixels(0, probabilities, hw, rows), _labels(1, hw, rows))
         return Tile(loads, micros, (_pixels(2, gradient, hw, rows),), rows * blocks + rows)
 
@@ -498,6 +511,7 @@ def _flatten(op: Op, tensors: Sequence[Tensor], hw: Accelerator) -> list[Stream]
             channels * e,
             (pixels * near, 0, near),
             per_tile=images * pixels * near,
+            element_bytes=e,
         )
         dense = Move(
             1 if into_flat else 0,
@@ -506,6 +520,7 @@ def _flatten(op: Op, tensors: Sequence[Tensor], hw: Accelerator) -> list[Stream]
             (far, 0, channels * e),
             per_tile=images * far,
             odd=True,
+            element_bytes=e,
         )
         load, store = (padded, dense) if into_flat else (dense, padded)
         return Tile((load,), (Micro(V.COPY, images * pixels * blocks, lanes),), (store,), images * pixels * blocks)
@@ -527,6 +542,7 @@ def zero_stream(gaps: Sequence[Gap], tensor: Tensor, operand: int, hw: Accelerat
                 (image.batch, gap.row_bytes, gap.pixel_bytes),
                 offset=gap.offset,
                 per_tile=images * image.batch,
+                element_bytes=e,
             )
             for gap in gaps
         )

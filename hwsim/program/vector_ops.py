@@ -35,6 +35,9 @@ class VectorOp(IntEnum):
     RECIPROCAL_ROOT = 17
     CONVERT = 18
     SET = 19
+    SELECT_EQUAL = 20
+    SELECT_LABEL = 21
+    SUBTRACT_LABEL = 22
 
 
 @dataclass(frozen=True)
@@ -67,4 +70,7 @@ VECTOR_OPS: dict[VectorOp, VectorRule] = {
     VectorOp.RECIPROCAL_ROOT: VectorRule(1, "vector.specials", "y = 1 ÷ √a"),
     VectorOp.CONVERT: VectorRule(1, "vector.converts", "y = a rounded to the operand format"),
     VectorOp.SET: VectorRule(0, None, "y = constant"),
+    VectorOp.SELECT_EQUAL: VectorRule(3, "vector.adds", "y = c where a = b, else 0"),
+    VectorOp.SELECT_LABEL: VectorRule(2, "vector.adds", "y = a in the lane that the line's label names, else 0"),
+    VectorOp.SUBTRACT_LABEL: VectorRule(2, "vector.adds", "y = a − 1 in the lane that the line's label names, else a"),
 }

@@ -12,13 +12,26 @@ from types import MappingProxyType
 
 from hwsim.errors import HwsimError
 from hwsim.workload import Graph
+from hwsim_models.digits_cnn import digits_cnn
 from hwsim_models.digits_mlp import digits_mlp
+from hwsim_models.digits_resnet import digits_resnet
 from hwsim_models.lenet import lenet
 from hwsim_models.resnet9 import resnet9
 from hwsim_models.resnet18 import resnet18
 from hwsim_models.resnet50 import resnet50
 
-__all__ = ["MODELS", "ModelInfo", "build", "digits_mlp", "lenet", "resnet9", "resnet18", "resnet50"]
+__all__ = [
+    "MODELS",
+    "ModelInfo",
+    "build",
+    "digits_cnn",
+    "digits_mlp",
+    "digits_resnet",
+    "lenet",
+    "resnet9",
+    "resnet18",
+    "resnet50",
+]
 
 
 @dataclass(frozen=True)
@@ -46,6 +59,8 @@ MODELS: Mapping[str, ModelInfo] = MappingProxyType(
         info.name: info
         for info in (
             ModelInfo("digits-mlp", "64-32-10 perceptron for 8×8 digits", digits_mlp),
+            ModelInfo("digits-cnn", "two convolutions with batchnorm and max-pooling for 8×8 digits", digits_cnn),
+            ModelInfo("digits-resnet", "three residual blocks with batchnorm for 8×8 digits", digits_resnet),
             ModelInfo("lenet", "LeNet-5 with ReLU and max-pooling for CIFAR-10", lenet),
             ModelInfo("resnet9", "ResNet-9 for CIFAR-10", resnet9),
             ModelInfo("resnet18", "ResNet-18 for CIFAR-10: 3×3 stem, no max-pooling", resnet18),

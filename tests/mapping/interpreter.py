@@ -306,8 +306,8 @@ def _matrix_duration(row, hw):
         folds, S = {WS: (kf * up(n, C), p), IS: (kf * up(p, C), n), OS: (up(p, R) * up(n, C), t * c)}[flow]
         k = t * c if expanded else c
     if flow == OS:
-        interval = reach = max(S, alpha * R, beta)
-        skew = mu + alpha + (R - 1) + (C - 1) + alpha * R + beta
+        interval = reach = max(S, alpha * max(R, beta))
+        skew = mu + alpha + (R - 1) + (C - 1) + alpha * max(R, beta) + beta
     else:
         interval, reach = max(S, min(R, k), (R - 1) * (alpha - 1), beta), 1 + S
         skew = mu + alpha * R + (C - 1) + beta

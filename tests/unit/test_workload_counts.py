@@ -107,8 +107,10 @@ def test_counts_of_squared_error() -> None:
         (Momentum(), 3),
         (Momentum(weight_decay=0.0), 2),
         (Nesterov(), 4),
-        (Adam(), 10),
-        (AdamW(), 11),
+        (Nesterov(weight_decay=0.0), 3),
+        (Adam(), 12),
+        (Adam(weight_decay=1e-4), 13),
+        (AdamW(), 13),
     ],
 )
 def test_counts_of_updates(optimizer: Optimizer, per_parameter: int) -> None:

@@ -21,7 +21,7 @@ def _with_decay(without: int) -> CountRule:
 RULES = (
     OpRule(kind="sgd_update", macs=nothing, vector_operations=_with_decay(1)),
     OpRule(kind="momentum_update", macs=nothing, vector_operations=_with_decay(2)),
-    OpRule(kind="nesterov_update", macs=nothing, vector_operations=per_input(4)),
-    OpRule(kind="adam_update", macs=nothing, vector_operations=per_input(10)),
-    OpRule(kind="adamw_update", macs=nothing, vector_operations=per_input(11)),
+    OpRule(kind="nesterov_update", macs=nothing, vector_operations=_with_decay(3)),
+    OpRule(kind="adam_update", macs=nothing, vector_operations=_with_decay(12)),
+    OpRule(kind="adamw_update", macs=nothing, vector_operations=per_input(13)),
 )
