@@ -12,7 +12,7 @@ from numba import njit
 
 from hwsim.timing._kernels import time_rows
 
-__all__ = ["MAX_ITEMS", "SPEC", "TILE", "emit", "search", "sizes_of", "smallest"]
+__all__ = ["MAX_ITEMS", "SPEC", "TILE", "emit", "search", "sizes_of"]
 
 #: Digest of hwsim/timing/_kernels.py, whose code is compiled into `search`: a change there must change this file too,
 #: or numba would go on using what it compiled before (tests/rules/test_kernels.py).
@@ -20,6 +20,8 @@ TIMING_KERNELS = "918b0c3b87d411d1"
 #: Longest program of one matrix segment [items], and its steps.
 MAX_ITEMS = 2400
 MAX_STEPS = 16384
+#: Most tilings that a search looks at; more are refused, never dropped.
+MOST_CANDIDATES = 20000
 
 _NAMES_SPEC = (
     "FORM GROUPS B H W TAPS_H TAPS_W INC_H INC_W TAP_H TAP_W START_H START_W LIMIT_H LIMIT_W C N IN_BYTES OUT_BYTES "
@@ -795,28 +797,12 @@ def _candidates(s, m, tiles, bounds, beats):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def smallest(s, m):  # type: ignore[no-untyped-def]
-    """Scratchpad lines of both operands and accumulator lines of the smallest tile."""
-    t = np.zeros(9, np.int64)
-    t[T_B], t[T_H], t[T_W], t[T_TAPS_H] = 1, 1, 1, 1
-    wgrad = s[FORM] != _PIXELS
-    taps_h = 1 if wgrad else s[S_TAPS_H]
-    c = min(s[S_C], m[COLS] if wgrad else m[ROWS])
-    n = min(s[S_N], m[ROWS] if wgrad else m[COLS])
-    costs = np.zeros(16, np.int64)
-    _costs(s, m, False, 1, 1, 1, c, n, taps_h, False, False, costs)
-    need = np.empty(3, np.int64)
-    need[0], need[1], need[2] = costs[X_SPACE], costs[O_SPACE], costs[SUM_SPACE] + costs[BIAS_SPACE]
-    return need
-
-
-@njit(cache=True)
 def search(s, m, best, rows, steps, busy, stalls):  # type: ignore[no-untyped-def]
     """Find the tiling with the fewest cycles, then the fewest beats; exact over `_candidates` and two store deferrals.
 
     Writes the winner to `best` (9,); gives (cycles, candidates, timed), cycles −1 if nothing fits.
     """
-    limit = 20000
+    limit = MOST_CANDIDATES
     tiles = np.empty((limit, 9), np.int64)
     bounds = np.empty(limit, np.int64)
     beats = np.empty(limit, np.int64)

@@ -125,6 +125,8 @@ def tile_segment(segment: MatrixSegment, hw: Accelerator, name: str) -> Tiling:
     steps = np.empty((_kernels.MAX_STEPS, 4), np.int64)
     busy, stalls = np.zeros(len(RESOURCE_NAMES), np.int64), np.zeros((len(RESOURCE_NAMES), len(CAUSES)), np.int64)
     cycles, candidates, timed = _kernels.search(spec, machine, best, items, steps, busy, stalls)
+    if candidates >= _kernels.MOST_CANDIDATES:
+        raise HwsimError(f"{name}: the search takes at most {_kernels.MOST_CANDIDATES} tilings; split the op")
     if cycles < 0:
         raise HwsimError(_too_small(spec, machine, hw, name))
     used, moved = _kernels.emit(spec, machine, best, items, steps)
@@ -133,22 +135,45 @@ def tile_segment(segment: MatrixSegment, hw: Accelerator, name: str) -> Tiling:
 
 
 def _too_small(spec: NDArray[np.int64], machine: NDArray[np.int64], hw: Accelerator, name: str) -> str:
-    """Say which memory the smallest tile exceeds, and by how much."""
-    need = _kernels.smallest(spec, machine)
-    line, bank = hw.scratchpad_line_bytes, hw.scratchpad_bank_lines
-    banks = [-(-int(lines) // bank) for lines in need[:2]]
-    if 2 * sum(banks) > hw.scratchpad.banks:
-        bytes_needed = 2 * sum(banks) * bank * line
-        return (
-            f"{name}: two tiles of each operand must fit the scratchpad, {hw.scratchpad.capacity_bytes} bytes in "
-            f"{hw.scratchpad.banks} banks; the smallest need {bytes_needed} bytes "
-            f"({2 * banks[0]} + {2 * banks[1]} banks), {bytes_needed - hw.scratchpad.capacity_bytes} more"
-        )
-    line = 4 * hw.array.cols
+    """Say which memory no tile fits, and the smallest one that would do with everything else unchanged."""
+    fields = {"scratchpad": _kernels.BANK_LINES, "accumulator": _kernels.SUM_LINES}
+    line_bytes = {
+        "scratchpad": hw.scratchpad.banks * hw.scratchpad_line_bytes,
+        "accumulator": 2 * 4 * hw.array.cols,
+    }
+    have = {"scratchpad": hw.scratchpad.capacity_bytes, "accumulator": hw.accumulator.capacity_bytes}
+    for memory, field in fields.items():
+        lines = _smallest_that_fits(spec, machine, field)
+        if lines is not None:
+            need = lines * line_bytes[memory]
+            return (
+                f"{name}: no tile fits the {memory}, {have[memory]} bytes; the smallest that would do has "
+                f"{need} bytes, {need - have[memory]} more"
+            )
     return (
-        f"{name}: one output tile must fit half the accumulator, {hw.accumulator_slot_lines * line} bytes; "
-        f"the smallest needs {int(need[2]) * line} bytes, {(int(need[2]) - hw.accumulator_slot_lines) * line} more"
+        f"{name}: no tile fits the scratchpad, {have['scratchpad']} bytes, and the accumulator, "
+        f"{have['accumulator']} bytes; both must be larger"
     )
+
+
+def _smallest_that_fits(spec: NDArray[np.int64], machine: NDArray[np.int64], field: int) -> int | None:
+    """Give the least value of one machine field, at least its present one, for which some tile fits; by bisection."""
+    space = np.empty((8, len(_kernels.TILE)), np.int64), np.empty(8, np.int64), np.empty(8, np.int64)
+
+    def fits(value: int) -> bool:
+        tried = machine.copy()
+        tried[field] = value
+        return bool(_kernels._candidates(spec, tried, *space))
+
+    low = high = int(machine[field])
+    while not fits(high):
+        low, high = high, 2 * high
+        if high > 1 << 40:
+            return None
+    while low + 1 < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if fits(middle) else (middle, high)
+    return high
 
 
 def gemm_segment(
