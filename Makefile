@@ -25,6 +25,7 @@ check: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BIN)/python tests/bench/bench.py
+	$(BIN)/python tests/bench/numerics_bench.py
 
 # The README's picture comes from a run.
 figures: demo

@@ -197,7 +197,7 @@ def add(x: int, y: int) -> int:
     exponent = min(a.exponent, b.exponent)
     exact = sum((-n.mantissa if n.sign else n.mantissa) << (n.exponent - exponent) for n in (a, b))
     if exact == 0:
-        return (a.sign & b.sign) << 31 if a.mantissa == 0 else 0
+        return (a.sign & b.sign) << 31  # -0 of two -0 alone: what cancels has opposite signs
     return _encode(Number("finite", int(exact < 0), abs(exact), exponent), FP32).bits
 
 

@@ -1,6 +1,7 @@
 """How fast bit-exact products are: against numpy's own float32 product, in the same process, on two threads.
 
-Run from the root of the tree: ``python tests/bench/numerics_bench.py``. Ratios are of best times, interleaved.
+Run from the root of the tree: ``python tests/bench/numerics_bench.py [ROUNDS]``. Contenders take turns; each waits until the
+other library's idle threads have stopped spinning, runs once unmeasured, then three times. Ratios are of best times.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ import numpy as np
 from hwsim import numerics
 
 SIZE = 1024
-ROUNDS = int(sys.argv[1]) if len(sys.argv) > 1 else 15
+ROUNDS = int(sys.argv[1]) if len(sys.argv) > 1 else 8
+SETTLE_S = 0.1
 ROWS = 32
 
 
@@ -56,9 +58,12 @@ def main():
         run()  # compile
     for _ in range(ROUNDS):
         for name, run in runs:
-            start = time.perf_counter()
+            time.sleep(SETTLE_S)
             run()
-            best[name] = min(best[name], time.perf_counter() - start)
+            for _ in range(3):
+                start = time.perf_counter()
+                run()
+                best[name] = min(best[name], time.perf_counter() - start)
     base = best["numpy float32 @"]
     for name, seconds in best.items():
         print(f"{name:<26}{2 * SIZE**3 / seconds / 1e9:8.1f} GFLOP/s {base / seconds:8.2f} of numpy")
