@@ -1,7 +1,7 @@
 """How fast bit-exact products are: against numpy's own float32 product, in the same process, on two threads.
 
-Run from the root of the tree: ``python tests/bench/numerics_bench.py [ROUNDS]``. Contenders take turns; each waits until the
-other library's idle threads have stopped spinning, runs once unmeasured, then three times. Ratios are of best times.
+Run from the root: ``python tests/bench/numerics_bench.py [ROUNDS]``. Contenders take turns; each waits until the other
+library's idle threads have stopped spinning, runs once unmeasured, then three times. Ratios are of best times.
 """
 
 from __future__ import annotations
