@@ -147,11 +147,11 @@ def _too_small(spec: NDArray[np.int64], machine: NDArray[np.int64], hw: Accelera
         if lines is not None:
             need = lines * line_bytes[memory]
             return (
-                f"{name}: no tile fits the {memory}, {have[memory]} bytes; the smallest that would do has "
+                f"{name}: one tile must fit the {memory}, {have[memory]} bytes; the smallest that would do has "
                 f"{need} bytes, {need - have[memory]} more"
             )
     return (
-        f"{name}: no tile fits the scratchpad, {have['scratchpad']} bytes, and the accumulator, "
+        f"{name}: one tile must fit the scratchpad, {have['scratchpad']} bytes, and the accumulator, "
         f"{have['accumulator']} bytes; both must be larger"
     )
 

@@ -26,7 +26,7 @@ def test_smallest_memory_that_would_do_is_the_smallest(part, capacity_bytes):
     with pytest.raises(HwsimError) as error:
         product(with_memory(part, capacity_bytes))
     found = re.fullmatch(
-        rf"gemm: no tile fits the {part}, {capacity_bytes} bytes; "
+        rf"gemm: one tile must fit the {part}, {capacity_bytes} bytes; "
         r"the smallest that would do has (\d+) bytes, (\d+) more",
         str(error.value),
     )
