@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwsim.energy.actions import ACTIONS
+from hwsim.errors import HwsimError
 from hwsim.hardware import Accelerator, Dataflow
-from hwsim.program import COMMAND_BYTES, VECTOR_OPS, Field, Program, Unit
+from hwsim.program import COMMAND_BYTES, VECTOR_OPS, BMode, Field, Program, Unit, VectorField
 
 __all__ = ["Counts", "count_actions"]
 
@@ -38,7 +39,6 @@ _INDEX = {name: i for i, name in enumerate(ACTIONS)}
     _OCCUPANCY,
     _OPCODE,
     _OUTPUTS,
-    _PASSES,
     _START_H,
     _START_W,
     _STEP_B,
@@ -70,7 +70,6 @@ _INDEX = {name: i for i, name in enumerate(ACTIONS)}
         "OCCUPANCY",
         "OPCODE",
         "OUTPUTS",
-        "PASSES",
         "START_H",
         "START_W",
         "STEP_B",
@@ -84,6 +83,7 @@ _INDEX = {name: i for i, name in enumerate(ACTIONS)}
     )
 )
 _MATRIX, _VECTOR, _STORE, _CONTROL = (int(u) for u in (Unit.MATRIX, Unit.VECTOR, Unit.STORE, Unit.CONTROL))
+_FORMAT = int(VectorField.FORMAT)
 _RULES = {int(op): rule for op, rule in VECTOR_OPS.items()}
 _INTO_ACCUMULATOR = 2  # OPCODE of a load: 0 operand A, 1 operand B, 2 accumulator
 
@@ -97,7 +97,7 @@ class Counts:
     actions : ndarray of shape (len(ACTIONS),), dtype float64
         Counts, in the order of `ACTIONS`; those per cycle of the whole chip included.
     macs, vector_operations, dram_bytes, commands : int
-        The same figures that reports show.
+        The same figures that reports show; MACs are all, gated ones too.
     """
 
     actions: NDArray[np.float64]
@@ -107,7 +107,7 @@ class Counts:
     commands: int
 
 
-def count_actions(program: Program, hw: Accelerator, cycles: int) -> Counts:
+def count_actions(program: Program, hw: Accelerator, cycles: int, gated_macs: int = 0) -> Counts:
     """Count what a program does.
 
     Parameters
@@ -118,6 +118,14 @@ def count_actions(program: Program, hw: Accelerator, cycles: int) -> Counts:
         What it runs on.
     cycles : int
         How long it takes [cycles], for leakage and background power.
+    gated_macs : int
+        How many of the program's MACs have a zero operand, from 0 to all of them. It depends on the data; 0 takes all
+        operands as non-zero, and the energy is then an upper bound.
+
+    Raises
+    ------
+    HwsimError
+        If `gated_macs` is not from 0 to the MACs of the program.
     """
     totals = dict.fromkeys(ACTIONS, 0)
     vector_operations = 0
@@ -137,11 +145,15 @@ def count_actions(program: Program, hw: Accelerator, cycles: int) -> Counts:
             vector_operations += _count_vector(row, times, totals)
         else:
             _count_transfer(program, item, row, times, hw, totals)
+    macs = totals["array.macs"]
+    if not 0 <= gated_macs <= macs:
+        raise HwsimError(f"gated_macs must be from 0 to the MACs of the program, {macs}, not {gated_macs}")
+    totals["array.macs"], totals["array.gated_macs"] = macs - gated_macs, gated_macs
     totals["control.fetch_bytes"] = totals["control.commands"] * COMMAND_BYTES
     totals["dram.background_cycles"] = totals["leakage.cycles"] = cycles
     return Counts(
         np.array([totals[name] for name in ACTIONS], np.float64),
-        totals["array.macs"],
+        macs,
         vector_operations,
         totals["dram.read_bytes"] + totals["dram.write_bytes"],
         totals["control.commands"],
@@ -185,15 +197,20 @@ def _count_matrix(row: list[int], times: int, hw: Accelerator, totals: dict[str,
 
 
 def _count_vector(row: list[int], times: int, totals: dict[str, int]) -> int:
-    """Lane operations and accumulator traffic; gives the lane operations."""
+    """Lane operations and accumulator traffic; gives the lane operations, conversions on the way out among them."""
     rule = _RULES[row[_OPCODE]]
-    lanes = times * row[_LINES] * row[_COLUMNS] * row[_PASSES]
-    totals["accumulator.read_bytes"] += 4 * lanes * rule.sources
+    lanes = times * row[_LINES] * row[_COLUMNS]
+    sources = rule.sources - (row[_FLAGS] >> 4 & 7 == BMode.SCALAR)
+    totals["accumulator.read_bytes"] += 4 * lanes * sources
     totals["accumulator.write_bytes"] += 4 * lanes
-    if rule.action is None:
-        return 0
-    totals[rule.action] += lanes
-    return lanes
+    operations = 0
+    if rule.action is not None:
+        totals[rule.action] += lanes
+        operations += lanes
+    if row[_FORMAT] and rule.action != "vector.converts":
+        totals["vector.converts"] += lanes
+        operations += lanes
+    return operations
 
 
 def _count_transfer(

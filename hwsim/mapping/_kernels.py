@@ -65,6 +65,12 @@ _A_FULL, _B_FULL, _A_FREE, _B_FREE, _SUM_FULL, _SUM_FREE, _OUT_FULL, _IN_FULL, _
 )  # fmt: skip
 _CREDITS = (2 << 8) | (2 << 12) | (2 << 20) | (2 << 36)  # A_FREE, B_FREE, SUM_FREE, REST_FREE hold two each
 _RESCALE, _BIAS = 1, 2  # VectorOp
+# Columns of hwsim.program.fields.MoveField, ArrayField and VectorField.
+P_PLACE, P_OUTER, P_LINE, P_SPAN, P_TILE_LINES, P_TAP_COLUMNS = 30, 31, 32, 35, 37, 38
+M_A_LINE, M_A_SPAN, M_A_LINES, M_B_LINE, M_B_SPAN, M_B_LINES = 15, 16, 17, 18, 19, 26
+V_DST, V_A, V_B = 15, 19, 23
+_TILE_EXPANDED, _TAPS_FIRST, _TRANSPOSED, _TRANSPOSED_OUTER = 2, 4, 16, 32  # MoveFlag
+_SUMS, _WORD_2 = 128, 3 << 4  # VectorFlag, BMode
 _PIXELS = 0
 _WS, _IS, _OS = 0, 1, 2
 
@@ -473,6 +479,9 @@ def _vector(rows, r, m, opcode, lines, columns, wait, post, slot):  # type: igno
     rows[r, F_OPCODE] = opcode
     rows[r, F_SLOT_A] = slot
     rows[r, F_LINES], rows[r, F_COLUMNS], rows[r, F_PASSES] = lines, columns, 1
+    rows[r, F_COUNT_B], rows[r, F_COUNT_H], rows[r, F_COUNT_W] = 1, 1, lines
+    rows[r, V_DST + 1], rows[r, V_DST + 2], rows[r, V_DST + 3] = lines, lines, 1
+    rows[r, V_A + 1], rows[r, V_A + 2], rows[r, V_A + 3] = lines, lines, 1
 
 
 @njit(cache=True)
@@ -524,12 +533,13 @@ def _load(is_x, rows, r, s, m, t, costs, px, c, n, counters, kinds, base, stack,
 
 
 @njit(cache=True)
-def _load_bias(rows, r, s, m, t, n, counters, kinds, base, stack, depth, steps, count):  # type: ignore[no-untyped-def]
+def _load_bias(rows, r, s, m, t, n, bias_line, counters, kinds, base, stack, depth, steps, count):  # type: ignore[no-untyped-def]
     """Load the bias of one output tile into the accumulator; gives the steps."""
     # Its parts start where the outputs do: off the bus's grid where a tile, or a group, does not fill it.
     off = (t[T_N] < s[S_N] and 4 * t[T_N] % m[BUS] != 0) or (s[GROUPS] > 1 and 4 * s[S_N] % m[BUS] != 0)
     _box(rows, r, m, _LOAD, 2, 1, _beats(4 * n, m[BUS], off), 4 * n, _REST_FREE, _IN_FULL, counters[2] % 2)
     rows[r, F_OPCODE] = 2  # into the accumulator
+    rows[r, P_LINE] = bias_line
     rows[r, F_COLUMNS] = n
     kinds[r, 0] = 2
     count = _move(rows, r, F_OFFSET, 4 * s[S_N], 3, 0, base, stack, depth, steps, count)
@@ -537,14 +547,27 @@ def _load_bias(rows, r, s, m, t, n, counters, kinds, base, stack, depth, steps, 
 
 
 @njit(cache=True)
-def _drain(rows, r, s, m, t, costs, px, c, n, defer, counters, kinds, base, stack, depth, steps, count):  # type: ignore[no-untyped-def]
+def _drain(rows, r, s, m, t, costs, px, c, n, bias_line, defer, counters, kinds, base, stack, depth, steps, count):  # type: ignore[no-untyped-def]
     """Finish an output tile: add the bias, rescale and round, store; gives (items, steps)."""
     lines, width, slot = costs[SUM_SPACE], costs[SUM_COLUMNS], counters[2] % 2
     if s[BIAS]:
         _vector(rows, r, m, _BIAS, lines, width, _SUM_FULL | _IN_FULL, _REST_FREE, slot)
+        rows[r, F_FLAGS] = _SUMS
+        rows[r, V_B] = bias_line
+        # The bias runs along the lanes, or, in a transposed tile, along the lines.
+        around = n if m[DATAFLOW] == _IS else _up(n, m[COLS])
+        rows[r, F_COUNT_H], rows[r, F_COUNT_W] = lines // around, around
+        for operand in (V_DST, V_A):
+            rows[r, operand + 2] = around
+        if m[DATAFLOW] == _IS:
+            rows[r, F_FLAGS] |= _WORD_2
+        else:
+            rows[r, V_B + 3] = 1
         kinds[r, 0] = 2
         r += 1
     _vector(rows, r, m, _RESCALE, lines, width, 0 if s[BIAS] else _SUM_FULL, _OUT_FULL, slot)
+    rows[r, F_FLAGS] = 0 if s[BIAS] else _SUMS
+    rows[r, F_OPERAND] = 3 if s[BIAS] else 2
     kinds[r, 0] = 2
     kinds[r + 1, 0] = 2
     count = _store_y(rows, r + 1, s, m, t, costs, px, c, n, slot, base, stack, depth, steps, count)
@@ -581,6 +604,8 @@ def emit(s, m, t, rows, steps):  # type: ignore[no-untyped-def]
     base = np.zeros((4, 3), np.int64)  # index per level of pixels, outputs, channels, groups
     stack, marks = np.zeros((12, 3), np.int64), np.zeros((12, 3), np.int64)
     counters = np.zeros(3, np.int64)  # tiles of A, B, sums so far
+    _tile_costs(s, m, t, dims, 0, 0, 0, costs)
+    bias_line = costs[SUM_SPACE]  # the same for all tiles: behind the sums of a full one
     kinds = np.full((rows.shape[0], 3), -1, np.int64)  # which counter each slot field follows
     rows[0, :] = 0
     rows[0, F_UNIT] = _CONTROL
@@ -611,7 +636,7 @@ def emit(s, m, t, rows, steps):  # type: ignore[no-untyped-def]
             base[inner] = script_y[iy, 2:5]
             n = dims[1, 3] if edge[1] else t[T_N]
             if s[BIAS]:
-                count = _load_bias(rows, r, s, m, t, n, counters, kinds, base, stack, depth, steps, count)
+                count = _load_bias(rows, r, s, m, t, n, bias_line, counters, kinds, base, stack, depth, steps, count)
                 r += 1
             for iz in range(nz):
                 if script_z[iz, 0] != _BODY:
@@ -643,12 +668,65 @@ def emit(s, m, t, rows, steps):  # type: ignore[no-untyped-def]
                 kinds[r, 0], kinds[r, 1], kinds[r, 2] = 0, 1, 2
                 r += 1
             r, count = _drain(
-                rows, r, s, m, t, costs, px, c, n, defer, counters, kinds, base, stack, depth, steps, count
+                rows, r, s, m, t, costs, px, c, n, bias_line, defer, counters, kinds, base, stack, depth, steps, count
             )
     if s[GROUPS] > 1:
         count = _close(rows, r, stack, depth, counters, marks, kinds, steps, count)
         r += 1
+    _tile_costs(s, m, t, dims, 0, 0, 0, costs)
+    _place(rows, r, s, m, t, costs)
     return r, count
+
+
+@njit(cache=True)
+def _place(rows, count, s, m, t, costs):  # type: ignore[no-untyped-def]
+    """Say where every tile lies on the chip; `costs` are those of the full tile, whose slots all tiles use."""
+    wgrad = s[FORM] != _PIXELS
+    cols, line_bytes = m[COLS], s[IN_BYTES]
+    x_span = _up(costs[X_SPACE], m[BANK_LINES]) * m[BANK_LINES]
+    o_span = _up(costs[O_SPACE], m[BANK_LINES]) * m[BANK_LINES]
+    spans = (o_span, x_span) if wgrad else (x_span, o_span)
+    for r in range(count):
+        row = rows[r]
+        lines = row[F_COUNT_B] * row[F_COUNT_H] * row[F_COUNT_W]
+        if row[F_UNIT] == _LOAD and row[F_OPCODE] < 2:
+            operand = row[F_OPCODE]
+            is_x = (operand == 1) == wgrad
+            row[P_LINE] = 2 * spans[0] if operand else 0
+            row[P_SPAN] = spans[operand]
+            row[P_TILE_LINES] = lines
+            if is_x and t[T_EXPANDED]:
+                row[F_FLAGS] |= _TILE_EXPANDED
+                row[P_TAP_COLUMNS] = row[F_LINE_BYTES] // line_bytes
+            if not is_x and not wgrad:
+                row[F_FLAGS] |= _TAPS_FIRST
+        elif row[F_UNIT] == _MATRIX:
+            taps = row[F_TAPS_H] * row[F_TAPS_W]
+            patch_h = (row[F_COUNT_H] - 1) * row[F_INC_H] + (row[F_TAPS_H] - 1) * abs(row[F_TAP_H]) + 1
+            patch_w = (row[F_COUNT_W] - 1) * row[F_INC_W] + (row[F_TAPS_W] - 1) * abs(row[F_TAP_W]) + 1
+            x_lines = lines if t[T_EXPANDED] else row[F_COUNT_B] * patch_h * patch_w
+            if s[X_BY_K]:
+                x_lines = row[F_CHANNELS]
+            o_lines = taps * (row[F_CHANNELS] if s[W_BY_K] else row[F_OUTPUTS])
+            if wgrad:
+                o_lines = lines
+            row[M_A_LINE], row[M_A_SPAN], row[M_A_LINES] = 0, spans[0], o_lines if wgrad else x_lines
+            row[M_B_LINE], row[M_B_SPAN], row[M_B_LINES] = 2 * spans[0], spans[1], x_lines if wgrad else o_lines
+        elif row[F_UNIT] == _LOAD:
+            row[P_PLACE] = _up(row[F_COLUMNS], cols) * cols
+            row[P_OUTER] = row[P_PLACE]
+        elif row[F_UNIT] == _STORE:
+            inner = row[F_COUNT_H] * row[F_COUNT_W]  # taps, where weights are stored
+            if m[DATAFLOW] == _IS:
+                row[F_FLAGS] |= _TRANSPOSED_OUTER if wgrad else _TRANSPOSED
+                row[P_PLACE] = row[F_COLUMNS] if wgrad else 0
+                row[P_OUTER] = inner * row[F_COLUMNS] if wgrad else row[F_COLUMNS]
+            elif wgrad and t[T_EXPANDED]:
+                row[P_PLACE] = row[F_COLUMNS]
+                row[P_OUTER] = _up(inner * row[F_COLUMNS], cols) * cols
+            else:
+                row[P_PLACE] = _up(row[F_COLUMNS], cols) * cols
+                row[P_OUTER] = inner * row[P_PLACE]
 
 
 @njit(cache=True)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hwsim.hardware import Accelerator
+from hwsim.hardware.formats import FORMAT_BITS
 from hwsim.program import COMMAND_BYTES
 from hwsim.workload.graph import Role, Tensor
 
-__all__ = ["Image", "dispatch_cycles", "element_bytes", "image_of", "pitch", "stored_bytes"]
+__all__ = ["Image", "dispatch_cycles", "element_bytes", "format_of", "image_of", "pitch", "stored_bytes"]
 
 _OPERAND_ROLES = frozenset({Role.INPUT, Role.WEIGHT, Role.ACTIVATION, Role.GRADIENT})
 
@@ -43,14 +44,22 @@ def image_of(shape: tuple[int, ...], element_bytes: int, bus: int) -> Image:
     return Image(pixel, width * pixel, height * width * pixel)
 
 
-def element_bytes(tensor: Tensor, hw: Accelerator) -> int:
-    """Bytes of one element: the operand format for what the array reads, 4 for everything else.
+def format_of(tensor: Tensor, hw: Accelerator) -> str:
+    """Name the format of a tensor in memory: its own, or the operand format for what the array reads, int32 for class
+    labels, and fp32 for everything else.
 
     A regression target (a label of the prediction's shape) is stored like the prediction.
     """
+    if tensor.format:
+        return tensor.format
     if tensor.role in _OPERAND_ROLES or (tensor.role is Role.LABEL and len(tensor.shape) > 1):
-        return hw.operand_bytes
-    return 4
+        return hw.array.operand_format
+    return "int32" if tensor.role is Role.LABEL else "fp32"
+
+
+def element_bytes(tensor: Tensor, hw: Accelerator) -> int:
+    """Bytes of one element in memory."""
+    return FORMAT_BITS[format_of(tensor, hw)] // 8
 
 
 def stored_bytes(tensor: Tensor, hw: Accelerator) -> int:

@@ -5,18 +5,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
+
+import numpy as np
 
 from hwsim.errors import HwsimError
 from hwsim.hardware import Accelerator
+from hwsim.mapping.layout import format_of
 from hwsim.mapping.matrix import MatrixSegment, conv_segments, gemm_segment, tile_segment
 from hwsim.mapping.stream import Stream, tile_stream
 from hwsim.mapping.vector import STREAMS, operands_of, zero_stream
-from hwsim.program import Program
+from hwsim.program import (
+    FORMAT_CODES,
+    ArrayField,
+    Field,
+    MatrixFlag,
+    MoveField,
+    Program,
+    Unit,
+    VectorField,
+    VectorFlag,
+)
 from hwsim.workload.graph import Graph, Op, Tensor
 
-__all__ = ["OpPlan", "plan_key", "plan_op", "plan_segments"]
+__all__ = ["OpPlan", "Stored", "plan_key", "plan_op", "plan_segments"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,11 +46,14 @@ class OpPlan:
         What the search found for all of them [cycles].
     mapping : str
         Tiles and order in words.
+    tiles : tuple of mapping
+        Of each segment its tile: that of `hwsim.mapping.matrix.Tiling`, or ``SIZE``, the units of a streamed tile.
     """
 
     segments: tuple[Program, ...]
     cycles: int
     mapping: str
+    tiles: tuple[Mapping[str, int], ...]
 
     @property
     def program(self) -> Program:
@@ -46,7 +64,12 @@ class OpPlan:
 def plan_key(op: Op, graph: Graph) -> tuple[Any, ...]:
     """What a plan depends on, besides the accelerator: ops with equal keys are alike."""
     tensors = operands_of(op, graph)
-    return op.kind, tuple((t.shape, t.role) for t in tensors), tuple(sorted(op.attrs.items())), len(op.inputs)
+    return (
+        op.kind,
+        tuple((t.shape, t.role, t.format, t.rounding) for t in tensors),
+        tuple(sorted(op.attrs.items())),
+        len(op.inputs),
+    )
 
 
 def plan_op(op: Op, graph: Graph, hw: Accelerator) -> OpPlan:
@@ -58,32 +81,79 @@ def plan_op(op: Op, graph: Graph, hw: Accelerator) -> OpPlan:
         No lowering for the op's kind, or no tile fits the memories.
     """
     tensors = operands_of(op, graph)
+    stored = [Stored(format_of(t, hw), t.rounding) for t in tensors]
     matrix = _matrix_segments(op, tensors, hw)
     if matrix is not None:
         segments, streams = matrix
-        return plan_segments(segments, streams, hw, op.name)
+        return plan_segments(segments, streams, hw, op.name, stored)
     if op.kind not in STREAMS:
         raise HwsimError(
             f"no lowering for op '{op.kind}' (node '{op.name}'); cut the graph before it or add one in "
             "hwsim/mapping/vector.py"
         )
-    return plan_segments([], STREAMS[op.kind](op, tensors, hw), hw, op.name)
+    return plan_segments([], STREAMS[op.kind](op, tensors, hw), hw, op.name, stored)
 
 
-def plan_segments(segments: list[MatrixSegment], streams: list[Stream], hw: Accelerator, name: str) -> OpPlan:
-    """Tile segments and put them together."""
-    programs, cycles, words = [], 0, []
+@dataclass(frozen=True)
+class Stored:
+    """How an operand is stored: its format, and how results are rounded to it."""
+
+    format: str
+    rounding: str = "nearest"
+
+
+def plan_segments(
+    segments: list[MatrixSegment],
+    streams: list[Stream],
+    hw: Accelerator,
+    name: str,
+    stored: Sequence[Stored] | None = None,
+) -> OpPlan:
+    """Tile segments and put them together.
+
+    `stored` says how each operand, by its number, is stored; unless given, those of one GEMM in the operand format.
+    """
+    if stored is None:
+        operand = Stored(hw.array.operand_format)
+        wide = bool(segments) and segments[0]["OUT_BYTES"] != segments[0]["IN_BYTES"]
+        bias = [Stored("fp32")] if segments and segments[0]["BIAS"] else []
+        stored = [operand, operand, *bias, Stored("fp32") if wide else operand]
+    programs, cycles, words, tiles = [], 0, [], []
     for segment in segments:
         tiling = tile_segment(segment, hw, name)
         programs.append(tiling.program)
         cycles += tiling.cycles
         words.append(tiling.describe(segment))
+        tiles.append(tiling.tile)
     for stream in streams:
-        program, took, mapping = tile_stream(stream, hw, name)
+        program, took, size = tile_stream(stream, hw, name)
         programs.append(program)
         cycles += took
-        words.append(mapping)
-    return OpPlan(tuple(programs), cycles, "; ".join(dict.fromkeys(words)) or "a view, no command")
+        words.append(f"{size} {stream.unit} of {prod(stream.outers) * stream.size}")
+        tiles.append({"SIZE": size})
+    for program in programs:
+        _set_formats(program, stored)
+    mapping = "; ".join(dict.fromkeys(words)) or "a view, no command"
+    return OpPlan(tuple(programs), cycles, mapping, tuple(tiles))
+
+
+def _set_formats(program: Program, stored: Sequence[Stored]) -> None:
+    """Write into every command the formats of its operands, and how its result is rounded."""
+    items = program.items
+    codes = np.array([FORMAT_CODES[s.format] for s in stored])
+    stochastic = np.array([s.rounding == "stochastic" for s in stored])
+    unit, operand = items[:, Field.UNIT], items[:, Field.OPERAND]
+    moves = (unit == Unit.LOAD) | (unit == Unit.STORE)
+    items[moves, MoveField.FORMAT] = codes[operand[moves]]
+    array = unit == Unit.MATRIX
+    wgrad = (items[array, Field.FLAGS] & MatrixFlag.WGRAD) != 0
+    first_two = codes[:2] if len(codes) > 1 else np.zeros(2, np.int64)
+    items[array, ArrayField.A_FORMAT] = np.where(wgrad, first_two[1], first_two[0])
+    items[array, ArrayField.B_FORMAT] = np.where(wgrad, first_two[0], first_two[1])
+    converting = (unit == Unit.VECTOR) & (operand > 0)
+    items[converting, VectorField.FORMAT] = codes[operand[converting]]
+    narrow = converting & (items[:, VectorField.FORMAT] != 0)
+    items[narrow, Field.FLAGS] |= VectorFlag.STOCHASTIC * stochastic[operand[narrow]]
 
 
 def _matrix_segments(

@@ -9,17 +9,44 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from math import prod
+from enum import IntEnum
+from math import inf, prod
 
 import numpy as np
 
 from hwsim.errors import HwsimError
 from hwsim.hardware import Accelerator
 from hwsim.mapping.layout import dispatch_cycles
-from hwsim.program import CAUSES, FIELDS, RESOURCE_NAMES, Field, Program, Semaphore, Unit, VectorOp, mask, pack_counts
+from hwsim.program import (
+    CAUSES,
+    FIELDS,
+    RESOURCE_NAMES,
+    BMode,
+    Field,
+    MoveField,
+    MoveFlag,
+    Program,
+    Semaphore,
+    Unit,
+    VectorField,
+    VectorFlag,
+    VectorOp,
+    mask,
+    pack_counts,
+)
 from hwsim.timing._kernels import time_rows
 
-__all__ = ["Micro", "Move", "Stream", "Tile", "tile_stream"]
+__all__ = ["At", "Box", "Micro", "Move", "StepScalar", "Stream", "Tile", "tile_stream"]
+
+#: Lines of a vector command: three nested counts, the last fastest.
+Box = tuple[int, int, int]
+
+
+class StepScalar(IntEnum):
+    """Scalars that change from step to step; linking writes them into the commands that name them."""
+
+    ADAM_STEP = 0  # −learning_rate ÷ (1 − β₁ⁿ)
+    ADAM_SECOND = 1  # 1 ÷ (1 − β₂ⁿ)
 
 
 @dataclass(frozen=True)
@@ -54,6 +81,12 @@ class Move:
         Bytes of an element in DRAM; in the accumulator each is a 32-bit word.
     lowest : bool
         Padding is the lowest number instead of zero (maximum pooling).
+    line : int
+        First accumulator line, from the start of the slot, or of the fixed lines.
+    fixed : bool
+        Lies in the fixed lines, which all tiles of the segment share.
+    repeats : bool
+        Every line of the box is the same accumulator line (stores of zeros).
     """
 
     operand: int
@@ -70,20 +103,58 @@ class Move:
     odd: bool = False
     element_bytes: int = 4
     lowest: bool = False
+    line: int = 0
+    fixed: bool = False
+    repeats: bool = False
+
+
+@dataclass(frozen=True)
+class At:
+    """Lines of one operand of a micro-operation.
+
+    Attributes
+    ----------
+    line : int
+        First line, from the start of the tile's slot, or of the fixed lines.
+    steps : tuple of int or None
+        Lines per index of the box; `None`: one line after the other in the box's order.
+    fixed : bool
+        Lies in the fixed lines.
+    mode : BMode
+        For operand B: the line itself, or what is taken of it.
+    """
+
+    line: int
+    steps: tuple[int, int, int] | None = None
+    fixed: bool = False
+    mode: BMode = BMode.LINE
 
 
 @dataclass(frozen=True)
 class Micro:
-    """One micro-operation over `lines` lines of `columns` lanes."""
+    """One micro-operation over a box of lines of `columns` lanes (docs/contracts/values.md, section 4).
+
+    `b` may be a number, or a scalar of the step; `low` and `high` are the range of `CLAMP` and `SELECT`, `low` the
+    number of `SET`. `out` is the output operand whose format the result is converted to, 0 if none.
+    """
 
     op: VectorOp
-    lines: int
+    box: Box
     columns: int
+    dst: At
+    a: At | None = None
+    b: At | float | StepScalar | None = None
+    c: At | None = None
+    low: float = 0.0
+    high: float = inf
+    out: int = 0
 
 
 @dataclass(frozen=True)
 class Tile:
-    """What one tile needs: loads, micro-operations, stores, and accumulator lines of one slot."""
+    """What one tile needs: loads, micro-operations, stores, and accumulator lines of one slot (of a prologue or an
+    epilogue: fixed lines).
+    """
 
     loads: tuple[Move, ...]
     micros: tuple[Micro, ...]
@@ -104,7 +175,7 @@ class Stream:
     unit: str = "lines"
 
 
-def tile_stream(stream: Stream, hw: Accelerator, name: str) -> tuple[Program, int, str]:
+def tile_stream(stream: Stream, hw: Accelerator, name: str) -> tuple[Program, int, int]:
     """Find the tile size with the fewest cycles; exact over ``⌈size ÷ 2^i⌉`` in multiples of the
     quantum. The loads of the next tile pass the stores of each; more could not, since they need its slot.
 
@@ -114,8 +185,8 @@ def tile_stream(stream: Stream, hw: Accelerator, name: str) -> tuple[Program, in
         The segment.
     cycles : int
         From barrier to barrier.
-    mapping : str
-        The tile in words.
+    size : int
+        Units of a tile.
 
     Raises
     ------
@@ -143,7 +214,7 @@ def tile_stream(stream: Stream, hw: Accelerator, name: str) -> tuple[Program, in
             f"{name}: one tile must fit half the accumulator, {have * line} bytes; the smallest needs "
             f"{smallest * line} bytes, {(smallest - have) * line} more"
         )
-    return found, best[0], f"{best[1]} {stream.unit} of {prod(stream.outers) * stream.size}"
+    return found, best[0], best[1]
 
 
 def _sizes(stream: Stream) -> list[int]:
@@ -177,12 +248,17 @@ _LOAD, _VECTOR, _STORE, _CONTROL, _LOOP, _END = (
 )
 _DEFER, _COLUMNS, _FLAGS = int(Field.DEFER), int(Field.COLUMNS), int(Field.FLAGS)
 _OFFSET, _START_H, _SLOT_A = int(Field.OFFSET), int(Field.START_H), int(Field.SLOT_A)
+_PLACE, _PLACE_OUTER, _LINE = int(MoveField.PLACE), int(MoveField.PLACE_OUTER), int(MoveField.LINE)
+_SCALAR, _SCALAR_2 = int(VectorField.SCALAR), int(VectorField.SCALAR_2)
+_SUMMING = (VectorOp.SUM_LINES, VectorOp.MULTIPLY_SUM_LINES)
+_ACROSS = (VectorOp.SUM_LANES, VectorOp.MAXIMUM_LANES)
 
 
 class _Writer:
     """Rows and steps under construction; columns are those of `hwsim.program.Field`, in its order."""
 
-    def __init__(self, hw: Accelerator) -> None:
+    def __init__(self, hw: Accelerator, fixed: int) -> None:
+        self.cols, self.fixed = hw.array.cols, fixed
         self.beat, self.channels, self.latency = hw.dram.beat_bytes, hw.dram.channels, hw.dram.latency_cycles
         self.lanes, self.vector_latency = hw.vector.lanes, hw.vector.latency_cycles
         self.rows: list[list[int]] = []
@@ -216,15 +292,40 @@ class _Writer:
             1,
         )
         row[22:30] = (1, 1, 0, 0, limit_h, limit_w, move.line_bytes, beats)
-        row[_FLAGS] = int(move.lowest)
         row[_COLUMNS] = move.line_bytes // move.element_bytes
+        row[_FLAGS] = MoveFlag.LOWEST * move.lowest + MoveFlag.FIXED * move.fixed
+        row[_LINE] = move.line + self.fixed * move.fixed
+        if not move.repeats:
+            row[_PLACE] = -(-row[_COLUMNS] // self.cols) * self.cols
+            row[_PLACE_OUTER] = h * w * row[_PLACE]
         return len(self.rows) - 1
 
     def micro(self, micro: Micro, wait: int, post: int, slot: int) -> int:
         """Append a micro-operation."""
-        row = self.row(_VECTOR, micro.lines * -(-micro.columns // self.lanes) + self.vector_latency)
+        n0, n1, n2 = micro.box
+        turn = n1 * n2 * -(-micro.columns // self.lanes)
+        if micro.op in _SUMMING:
+            turn = max(turn, self.vector_latency)
+        passes = max(1, (micro.columns - 1).bit_length()) if micro.op in _ACROSS else 1
+        row = self.row(_VECTOR, passes * (n0 * turn + self.vector_latency))
         row[3], row[4], row[6], row[7] = wait, post, int(micro.op), slot
-        row[35:38] = (micro.lines, micro.columns, 1)
+        row[10], row[12:15] = micro.out, micro.box
+        row[35:38] = n0 * n1 * n2, micro.columns, passes
+        flags = 0
+        operands = ((VectorField.DST, micro.dst), (VectorField.A, micro.a), (VectorField.B, micro.b))
+        for bit, (column, at) in enumerate((*operands, (VectorField.C, micro.c))):
+            if isinstance(at, At):
+                row[column] = at.line + self.fixed * at.fixed
+                row[column + 1 : column + 4] = at.steps or (n1 * n2, n2, 1)
+                flags |= at.fixed << bit | at.mode << 4
+        row[_SCALAR], row[_SCALAR_2] = _word(micro.low), _word(micro.high)
+        if isinstance(micro.b, StepScalar):
+            row[_SCALAR] = int(micro.b)
+            flags |= BMode.SCALAR << 4 | VectorFlag.LINKED
+        elif isinstance(micro.b, float):
+            row[_SCALAR] = _word(micro.b)
+            flags |= BMode.SCALAR << 4
+        row[_FLAGS] = flags
         return len(self.rows) - 1
 
     def step(self, row: int, loop: int, per_byte: int, per_row: int, alternates: int) -> None:
@@ -244,9 +345,14 @@ class _Writer:
         return Program(np.array(self.rows, np.int64), np.array(self.steps, np.int64).reshape(-1, 4))
 
 
+def _word(number: float) -> int:
+    """Bits of the fp32 number nearest to a scalar."""
+    return int(np.float32(number).view(np.uint32))
+
+
 def _emit(stream: Stream, tile: Tile, size: int, hw: Accelerator) -> Program:
-    """Barrier, prologue, loops over tiles, epilogue."""
-    out = _Writer(hw)
+    """Barrier, prologue, loops over tiles, epilogue. The fixed lines follow those of a tile in half 0."""
+    out = _Writer(hw, tile.sum_lines)
     credits = {Semaphore.IN_FREE: 2} if tile.stores else {Semaphore.REST_FREE: 2}
     out.row(_CONTROL, 0)[3] = pack_counts(credits)
     if stream.prologue:

@@ -24,6 +24,7 @@ __all__ = [
     "exponents",
     "log",
     "matmul",
+    "matmul_alone",
     "maximum",
     "multiply",
     "narrow",
@@ -86,6 +87,93 @@ def _scale(y, exponent):  # type: ignore[no-untyped-def]
     return _ZERO if field < 1 else _float((field << 23) | (_bits(y) & 0x7FFFFF))
 
 
+@njit(cache=True)
+def _maximum(x, y):  # type: ignore[no-untyped-def]
+    a, b = _flush(x), _flush(y)
+    if a != a or b != b:
+        return _NAN
+    if a == b:
+        return a + b if a == _ZERO else a
+    return a if a > b else b
+
+
+@njit(cache=True)
+def _exp(x, table, constants):  # type: ignore[no-untyped-def]
+    c64, c1, c2, c6 = constants
+    half, magic = np.float32(0.5), np.float32(1.5 * 2.0**23)
+    a = _flush(x)
+    if a != a:
+        return _NAN
+    if a > np.float32(89):
+        return _INF
+    if a < np.float32(-88):
+        return _ZERO
+    n = (_multiply(a, c64) + magic) - magic  # rounds to the nearest integer
+    r = _add(_add(a, -_multiply(n, c1)), -_multiply(n, c2))
+    p = _add(r, _multiply(_multiply(_add(_multiply(r, c6), half), r), r))
+    k = np.int64(n)
+    t = table[k & 63]
+    return _scale(_add(t, _multiply(t, p)), k >> 6)
+
+
+@njit(cache=True)
+def _log(x, points, reciprocals, logs, constants):  # type: ignore[no-untyped-def]
+    c3, high, low = constants
+    half, quarter = np.float32(0.5), np.float32(0.25)
+    a = _flush(x)
+    if a == _ZERO:
+        return -_INF
+    if a != a or a < _ZERO:
+        return _NAN
+    if a == _INF:
+        return _INF
+    bits = _bits(a)
+    i = ((bits & 0x7FFFFF) + 0x8000) >> 16
+    e = np.float32((bits >> 23) - 127 + (1 if i >= 54 else 0))
+    m = _float((bits & 0x7FFFFF) | 0x3F800000)
+    r = _multiply(_add(m, -points[i]), reciprocals[i])
+    u = _add(_multiply(r, -quarter), c3)
+    u = _add(_multiply(u, r), -half)
+    p = _add(r, _multiply(_multiply(u, r), r))
+    return _add(_multiply(e, high), _add(logs[i], _add(_multiply(e, low), p)))
+
+
+@njit(cache=True)
+def _reciprocal(x, seeds):  # type: ignore[no-untyped-def]
+    one = np.float32(1)
+    a = _flush(x)
+    if a != a:
+        return _NAN
+    if a == _ZERO or abs(a) == _INF:
+        return _float((_bits(a) & 0x80000000) | (0x7F800000 if a == _ZERO else 0))
+    bits = _bits(a)
+    m = _float((bits & 0x7FFFFF) | 0x3F800000)
+    y = seeds[(bits & 0x7FFFFF) >> 16]
+    for _ in range(2):
+        y = _add(y, _multiply(y, _add(one, -_multiply(m, y))))
+    return _float((bits & 0x80000000) | _bits(_scale(y, 127 - (bits >> 23 & 0xFF))))
+
+
+@njit(cache=True)
+def _reciprocal_root(x, seeds):  # type: ignore[no-untyped-def]
+    half = np.float32(0.5)
+    a = _flush(x)
+    if a == _ZERO:
+        return _float((_bits(a) & 0x80000000) | 0x7F800000)
+    if a != a or a < _ZERO:
+        return _NAN
+    if a == _INF:
+        return _ZERO
+    bits = _bits(a)
+    e = (bits >> 23) - 127
+    o = e & 1
+    half_v = _multiply(_float((bits & 0x7FFFFF) | ((127 + o) << 23)), half)
+    y = seeds[64 * o + ((bits & 0x7FFFFF) >> 17)]
+    for _ in range(2):
+        y = _add(y, _multiply(y, _add(half, -_multiply(half_v, _multiply(y, y)))))
+    return _scale(y, -((e - o) >> 1))
+
+
 # ---- arrays, element by element ---------------------------------------------------------------------------------
 
 
@@ -107,13 +195,7 @@ def multiply(x, y, out):  # type: ignore[no-untyped-def]
 def maximum(x, y, out):  # type: ignore[no-untyped-def]
     """Give the larger; +0 of two zeros."""
     for i in prange(x.size):
-        a, b = _flush(x[i]), _flush(y[i])
-        if a != a or b != b:
-            out[i] = _NAN
-        elif a == b:
-            out[i] = a + b if a == _ZERO else a
-        else:
-            out[i] = a if a > b else b
+        out[i] = _maximum(x[i], y[i])
 
 
 @njit(cache=True, parallel=True)
@@ -126,90 +208,29 @@ def canonical(x):  # type: ignore[no-untyped-def]
 @njit(cache=True, parallel=True)
 def exp(x, table, constants, out):  # type: ignore[no-untyped-def]
     """e^x; `constants` are 64/ln2, C1, C2, 1/6."""
-    c64, c1, c2, c6 = constants
-    half, magic = np.float32(0.5), np.float32(1.5 * 2.0**23)
     for i in prange(x.size):
-        a = _flush(x[i])
-        if a != a:
-            out[i] = _NAN
-        elif a > np.float32(89):
-            out[i] = _INF
-        elif a < np.float32(-88):
-            out[i] = _ZERO
-        else:
-            n = (_multiply(a, c64) + magic) - magic  # rounds to the nearest integer
-            r = _add(_add(a, -_multiply(n, c1)), -_multiply(n, c2))
-            p = _add(r, _multiply(_multiply(_add(_multiply(r, c6), half), r), r))
-            k = np.int64(n)
-            t = table[k & 63]
-            out[i] = _scale(_add(t, _multiply(t, p)), k >> 6)
+        out[i] = _exp(x[i], table, constants)
 
 
 @njit(cache=True, parallel=True)
 def log(x, points, reciprocals, logs, constants, out):  # type: ignore[no-untyped-def]
     """Natural logarithm; `constants` are 1/3, H, ln2-H."""
-    c3, high, low = constants
-    half, quarter = np.float32(0.5), np.float32(0.25)
-    for n in prange(x.size):
-        a = _flush(x[n])
-        if a == _ZERO:
-            out[n] = -_INF
-        elif a != a or a < _ZERO:
-            out[n] = _NAN
-        elif a == _INF:
-            out[n] = _INF
-        else:
-            bits = _bits(a)
-            i = ((bits & 0x7FFFFF) + 0x8000) >> 16
-            e = np.float32((bits >> 23) - 127 + (1 if i >= 54 else 0))
-            m = _float((bits & 0x7FFFFF) | 0x3F800000)
-            r = _multiply(_add(m, -points[i]), reciprocals[i])
-            u = _add(_multiply(r, -quarter), c3)
-            u = _add(_multiply(u, r), -half)
-            p = _add(r, _multiply(_multiply(u, r), r))
-            out[n] = _add(_multiply(e, high), _add(logs[i], _add(_multiply(e, low), p)))
+    for i in prange(x.size):
+        out[i] = _log(x[i], points, reciprocals, logs, constants)
 
 
 @njit(cache=True, parallel=True)
 def reciprocal(x, seeds, out):  # type: ignore[no-untyped-def]
     """1/x."""
-    one = np.float32(1)
     for i in prange(x.size):
-        a = _flush(x[i])
-        if a != a:
-            out[i] = _NAN
-        elif a == _ZERO or abs(a) == _INF:
-            out[i] = _float((_bits(a) & 0x80000000) | (0x7F800000 if a == _ZERO else 0))
-        else:
-            bits = _bits(a)
-            m = _float((bits & 0x7FFFFF) | 0x3F800000)
-            y = seeds[(bits & 0x7FFFFF) >> 16]
-            for _ in range(2):
-                y = _add(y, _multiply(y, _add(one, -_multiply(m, y))))
-            out[i] = _float((bits & 0x80000000) | _bits(_scale(y, 127 - (bits >> 23 & 0xFF))))
+        out[i] = _reciprocal(x[i], seeds)
 
 
 @njit(cache=True, parallel=True)
 def reciprocal_root(x, seeds, out):  # type: ignore[no-untyped-def]
     """1/√x."""
-    half = np.float32(0.5)
     for i in prange(x.size):
-        a = _flush(x[i])
-        if a == _ZERO:
-            out[i] = _float((_bits(a) & 0x80000000) | 0x7F800000)
-        elif a != a or a < _ZERO:
-            out[i] = _NAN
-        elif a == _INF:
-            out[i] = _ZERO
-        else:
-            bits = _bits(a)
-            e = (bits >> 23) - 127
-            o = e & 1
-            half_v = _multiply(_float((bits & 0x7FFFFF) | ((127 + o) << 23)), half)
-            y = seeds[64 * o + ((bits & 0x7FFFFF) >> 17)]
-            for _ in range(2):
-                y = _add(y, _multiply(y, _add(half, -_multiply(half_v, _multiply(y, y)))))
-            out[i] = _scale(y, -((e - o) >> 1))
+        out[i] = _reciprocal_root(x[i], seeds)
 
 
 # ---- conversions ------------------------------------------------------------------------------------------------
@@ -253,6 +274,35 @@ def _rounds_up(mantissa, shift, q, stochastic, word):  # type: ignore[no-untyped
     return (mantissa & (2 * half - 1)) + half - 1 + (q & 1) >> shift
 
 
+@njit(cache=True)
+def _narrow(x, width, mantissa_bits, bias, largest, infinity, nan, gradual, saturate, stochastic, word):  # type: ignore[no-untyped-def]
+    """fp32 bits → narrow bits, whether the operand was a NaN, whether it was too large."""
+    limit = largest if saturate or infinity < 0 else infinity
+    bits = np.int64(x)
+    sign = (bits >> 31) << (width - 1)
+    magnitude = bits & 0x7FFFFFFF
+    if magnitude > 0x7F800000:
+        return nan, True, False
+    if magnitude == 0x7F800000:
+        return sign | limit, False, limit == largest
+    if magnitude < 0x00800000:
+        return sign, False, False
+    field = (magnitude >> 23) - 127 + bias
+    shift = 23 - mantissa_bits
+    if field >= 1 or not gradual:
+        result = magnitude - ((127 - bias) << 23)
+        q = result >> shift  # the exponent stands above the mantissa, so a carry runs into it
+        q += _rounds_up(result & 0x7FFFFF, shift, q, stochastic, np.int64(word))
+    else:
+        shift += 1 - field
+        mantissa = (magnitude & 0x7FFFFF) | 0x800000
+        q = mantissa >> min(shift, 63)
+        q += _rounds_up(mantissa, shift, q, stochastic, np.int64(word))
+    if q > largest:
+        return sign | limit, False, True
+    return sign | q, False, False
+
+
 @njit(cache=True, parallel=True)
 def narrow(  # type: ignore[no-untyped-def]
     x, width, mantissa_bits, bias, largest, infinity, nan, gradual, saturate, stochastic, words, out
@@ -260,37 +310,35 @@ def narrow(  # type: ignore[no-untyped-def]
     """fp32 → narrow floating-point bits; `infinity` < 0 says that there is none. Gives the numbers of flags."""
     invalid = 0
     overflow = 0
-    limit = largest if saturate or infinity < 0 else infinity
     for i in prange(x.size):
-        bits = np.int64(x[i])
-        sign = (bits >> 31) << (width - 1)
-        magnitude = bits & 0x7FFFFFFF
-        if magnitude > 0x7F800000:
-            out[i] = nan
-            invalid += 1
-        elif magnitude == 0x7F800000:
-            out[i] = sign | limit
-            overflow += limit == largest
-        elif magnitude < 0x00800000:
-            out[i] = sign
-        else:
-            word = np.int64(words[i]) if stochastic else 0
-            field = (magnitude >> 23) - 127 + bias
-            shift = 23 - mantissa_bits
-            if field >= 1 or not gradual:
-                result = magnitude - ((127 - bias) << 23)
-                q = result >> shift  # the exponent stands above the mantissa, so a carry runs into it
-                q += _rounds_up(result & 0x7FFFFF, shift, q, stochastic, word)
-            else:
-                shift += 1 - field
-                mantissa = (magnitude & 0x7FFFFF) | 0x800000
-                q = mantissa >> min(shift, 63)
-                q += _rounds_up(mantissa, shift, q, stochastic, word)
-            if q > largest:
-                q = limit
-                overflow += 1
-            out[i] = sign | q
+        word = words[i] if stochastic else np.uint32(0)
+        q, bad, large = _narrow(
+            x[i], width, mantissa_bits, bias, largest, infinity, nan, gradual, saturate, stochastic, word
+        )
+        out[i] = q
+        invalid += bad
+        overflow += large
     return invalid, overflow
+
+
+@njit(cache=True)
+def _to_int8(x, stochastic, word):  # type: ignore[no-untyped-def]
+    """fp32 bits → int8, whether the operand was a NaN, whether it was too large."""
+    bits = np.int64(x)
+    magnitude = bits & 0x7FFFFFFF
+    q = np.int64(0)
+    if magnitude > 0x7F800000:
+        return q, True, False
+    if magnitude >= 0x43000000:
+        q = np.int64(128)
+    elif magnitude >= 0x00800000:
+        shift = np.int64(150) - (magnitude >> 23)
+        mantissa = (magnitude & 0x7FFFFF) | 0x800000
+        q = np.int64(mantissa >> min(shift, np.int64(63)))
+        q += _rounds_up(mantissa, shift, q, stochastic, np.int64(word))
+    large = q > 127
+    q = np.int64(127) if large else q
+    return (-q if bits >> 31 else q), False, large
 
 
 @njit(cache=True, parallel=True)
@@ -299,22 +347,11 @@ def to_int8(x, stochastic, words, out):  # type: ignore[no-untyped-def]
     invalid = 0
     overflow = 0
     for i in prange(x.size):
-        bits = np.int64(x[i])
-        magnitude = bits & 0x7FFFFFFF
-        q = np.int64(0)
-        if magnitude > 0x7F800000:
-            invalid += 1
-        elif magnitude >= 0x43000000:
-            q = np.int64(128)
-        elif magnitude >= 0x00800000:
-            shift = np.int64(150) - (magnitude >> 23)
-            mantissa = (magnitude & 0x7FFFFF) | 0x800000
-            q = np.int64(mantissa >> min(shift, np.int64(63)))
-            q += _rounds_up(mantissa, shift, q, stochastic, np.int64(words[i]) if stochastic else 0)
-        if q > 127:
-            q = np.int64(127)
-            overflow += 1
-        out[i] = -q if bits >> 31 else q
+        word = words[i] if stochastic else np.uint32(0)
+        q, bad, large = _to_int8(x[i], stochastic, word)
+        out[i] = q
+        invalid += bad
+        overflow += large
     return invalid, overflow
 
 
@@ -474,42 +511,60 @@ def matmul(a, b, ends, idle, overwrite, mode, out):  # type: ignore[no-untyped-d
     ``ends[i - 1]`` to ``ends[i]``, and ``idle[i]`` says whether it passes idle rows. `out` has at most m rows; without
     `overwrite` it is added to.
     """
+    for task in prange(_tasks(out)):
+        _task(task, a, b, ends, idle, overwrite, mode, out)
+
+
+@njit(cache=True)
+def matmul_alone(a, b, ends, idle, overwrite, mode, out):  # type: ignore[no-untyped-def]
+    """As `matmul`, in one thread: small products take less time than waking the others."""
+    for task in range(_tasks(out)):
+        _task(task, a, b, ends, idle, overwrite, mode, out)
+
+
+@njit(cache=True)
+def _tasks(out):  # type: ignore[no-untyped-def]
+    m, n = out.shape
+    return ((n + BLOCK_COLUMNS - 1) // BLOCK_COLUMNS) * ((m + _BLOCK_ROWS - 1) // _BLOCK_ROWS)
+
+
+@njit(cache=True)
+def _task(task, a, b, ends, idle, overwrite, mode, out):  # type: ignore[no-untyped-def]
+    """Compute `_BLOCK_ROWS` rows of one panel."""
     m, n = out.shape
     k = a.shape[1]
     panels = (n + BLOCK_COLUMNS - 1) // BLOCK_COLUMNS
-    blocks = (m + _BLOCK_ROWS - 1) // _BLOCK_ROWS
-    for task in prange(panels * blocks):
-        panel = b[(task % panels) * k * BLOCK_COLUMNS : (task % panels + 1) * k * BLOCK_COLUMNS]
-        first_column = task % panels * BLOCK_COLUMNS
-        columns = min(BLOCK_COLUMNS, n - first_column)
-        first_row = task // panels * _BLOCK_ROWS
-        last_row = min(first_row + _BLOCK_ROWS, a.shape[0])
-        sums = np.empty(_BLOCK_ROWS * BLOCK_COLUMNS, np.float32)
-        for i in range(ends.size):
-            sums[:] = _ZERO
-            begin = ends[i - 1] if i else 0
-            for k_first in range(begin, ends[i], _BLOCK_K):
-                k_last = min(k_first + _BLOCK_K, ends[i])
-                for row in range(first_row, last_row, ROWS_AT_ONCE):
-                    offset = (row - first_row) * BLOCK_COLUMNS
-                    s = sums[offset : offset + ROWS_AT_ONCE * BLOCK_COLUMNS]
-                    if mode == FUSED:
-                        _fused(a, row, panel, s, k_first, k_last)
-                    elif mode == ROUNDED:
-                        _rounded(a, row, panel, s, k_first, k_last)
-                    elif mode == FLUSHED:
-                        _flushed(a, row, panel, s, k_first, k_last)
-                    else:
-                        _flushed_wide(a, row, panel, s, k_first, k_last)
-            for row in range(first_row, min(last_row, m)):
-                s = sums[(row - first_row) * BLOCK_COLUMNS : (row - first_row + 1) * BLOCK_COLUMNS]
-                line = out[row, first_column : first_column + columns]
-                if idle[i]:
-                    for j in range(columns):
-                        s[j] = s[j] + _ZERO  # -0 becomes +0
-                if i == 0 and overwrite:
-                    for j in range(columns):
-                        line[j] = s[j]
+    panel = b[(task % panels) * k * BLOCK_COLUMNS : (task % panels + 1) * k * BLOCK_COLUMNS]
+    first_column = task % panels * BLOCK_COLUMNS
+    columns = min(BLOCK_COLUMNS, n - first_column)
+    first_row = task // panels * _BLOCK_ROWS
+    last_row = min(first_row + _BLOCK_ROWS, a.shape[0])
+    sums = np.empty(_BLOCK_ROWS * BLOCK_COLUMNS, np.float32)
+    for i in range(ends.size):
+        sums[:] = _ZERO
+        begin = ends[i - 1] if i else 0
+        for k_first in range(begin, ends[i], _BLOCK_K):
+            k_last = min(k_first + _BLOCK_K, ends[i])
+            for row in range(first_row, last_row, ROWS_AT_ONCE):
+                offset = (row - first_row) * BLOCK_COLUMNS
+                s = sums[offset : offset + ROWS_AT_ONCE * BLOCK_COLUMNS]
+                if mode == FUSED:
+                    _fused(a, row, panel, s, k_first, k_last)
+                elif mode == ROUNDED:
+                    _rounded(a, row, panel, s, k_first, k_last)
+                elif mode == FLUSHED:
+                    _flushed(a, row, panel, s, k_first, k_last)
                 else:
-                    for j in range(columns):
-                        line[j] = _add(line[j], s[j])
+                    _flushed_wide(a, row, panel, s, k_first, k_last)
+        for row in range(first_row, min(last_row, m)):
+            s = sums[(row - first_row) * BLOCK_COLUMNS : (row - first_row + 1) * BLOCK_COLUMNS]
+            line = out[row, first_column : first_column + columns]
+            if idle[i]:
+                for j in range(columns):
+                    s[j] = s[j] + _ZERO  # -0 becomes +0
+            if i == 0 and overwrite:
+                for j in range(columns):
+                    line[j] = s[j]
+            else:
+                for j in range(columns):
+                    line[j] = _add(line[j], s[j])

@@ -13,14 +13,22 @@ __all__ = [
     "DRAIN",
     "FETCH",
     "FIELDS",
+    "FORMAT_CODES",
     "PORT",
     "RESOURCE_NAMES",
     "SEMAPHORE_NAMES",
     "UNIT_NAMES",
+    "ArrayField",
+    "BMode",
     "Field",
+    "MatrixFlag",
+    "MoveField",
+    "MoveFlag",
     "Row",
     "Semaphore",
     "Unit",
+    "VectorField",
+    "VectorFlag",
     "mask",
     "pack_counts",
 ]
@@ -137,6 +145,101 @@ class Field(IntEnum):
 
 
 FIELDS = len(Field)
+
+
+class MoveField(IntEnum):
+    """Columns that loads and stores use under names of their own: where lines lie on the chip, and their format.
+
+    In the accumulator, element j of line ``(h, w)`` of image b is word ``LINE · C + b · PLACE_OUTER + (h · W + w) ·
+    PLACE + j``, C the array's columns. In the scratchpad, line l and column x of the tile are in lane ``x mod D`` of
+    line ``LINE + slot · SPAN + ⌊x / D⌋ · TILE_LINES + l``; the elements of a tap begin at column ``tap · TAP_COLUMNS``.
+    """
+
+    PLACE = 30
+    PLACE_OUTER = 31
+    LINE = 32
+    FORMAT = 33
+    EXPONENT = 34
+    SPAN = 35
+    TILE_LINES = 37
+    TAP_COLUMNS = 38
+
+
+class ArrayField(IntEnum):
+    """Columns that matrix commands use under names of their own: both operands in the scratchpad, as `MoveField`."""
+
+    A_LINE = 15
+    A_SPAN = 16
+    A_LINES = 17
+    B_LINE = 18
+    B_SPAN = 19
+    B_LINES = 26
+    A_FORMAT = 27
+    B_FORMAT = 28
+
+
+class VectorField(IntEnum):
+    """Columns that vector commands use under names of their own: lines of the box `COUNT_B` × `COUNT_H` × `COUNT_W`.
+
+    Each operand is a first line and its steps per index of the box. `OPERAND` is the output that the result is
+    converted for, 0 if none.
+    """
+
+    DST = 15
+    A = 19
+    B = 23
+    C = 27
+    SCALAR = 31
+    SCALAR_2 = 32
+    FORMAT = 33
+    EXPONENT = 34
+
+
+class MoveFlag(IntEnum):
+    """Bits of `FLAGS` in loads and stores."""
+
+    LOWEST = 1  # padding is −inf instead of zero
+    EXPANDED = 2  # taps side by side in one scratchpad line
+    TAPS_FIRST = 4  # scratchpad lines in the order (h, w, b) instead of (b, h, w)
+    FIXED = 8  # accumulator lines in half 0, whatever the slot
+    TRANSPOSED = 16  # stores: line i is lane i mod C of the lines from ⌊i / C⌋ · PLACE_OUTER on
+    TRANSPOSED_OUTER = 32  # the same for image b instead of line i, from ⌊b / C⌋ · PLACE_OUTER + (h · W + w) · PLACE on
+
+
+class MatrixFlag(IntEnum):
+    """Bits of `FLAGS` in matrix commands."""
+
+    ADDS = 1  # to the sums that are there, instead of overwriting them
+    EXPANDED = 2  # the pixel operand holds expanded im2col lines
+    WGRAD = 4  # the form that reduces over pixels
+    W_BY_K = 8  # weights are stored by k
+    X_BY_K = 16  # pixels are stored by k
+
+
+class VectorFlag(IntEnum):
+    """Bits of `FLAGS` in vector commands; the mode of operand B stands in bits 4 to 6."""
+
+    FIXED_DST = 1  # the operand lies in half 0, whatever the slot
+    FIXED_A = 2
+    FIXED_B = 4
+    FIXED_C = 8
+    SUMS = 128  # A holds the array's sums
+    STOCHASTIC = 256
+    LINKED = 512  # SCALAR is the number of a step scalar, which linking replaces by its value
+
+
+class BMode(IntEnum):
+    """What operand B of a vector command is."""
+
+    LINE = 0
+    LANE_0 = 1  # lane 0 of the line, in all lanes
+    WORD_1 = 2  # word i₁ from the first line on, in all lanes
+    WORD_2 = 3  # word i₂
+    SCALAR = 4
+
+
+#: Codes of stored formats; 0 is a 32-bit word, which is moved as it is.
+FORMAT_CODES = {"fp32": 0, "int32": 0, "int8": 1, "fp8_e4m3": 2, "fp8_e5m2": 3, "bf16": 4, "fp16": 5}
 
 
 def mask(*semaphores: Semaphore) -> int:

@@ -42,7 +42,9 @@ class VectorOp(IntEnum):
 
 @dataclass(frozen=True)
 class VectorRule:
-    """Accumulator lines read per line written, the priced action per lane (`None`: moves only), and the meaning."""
+    """Accumulator lines read per line written (one fewer where B is a scalar), the priced action per lane (`None`:
+    moves only), and the meaning. Conversion on the way out is priced by the command's `FORMAT`.
+    """
 
     sources: int
     action: str | None
@@ -51,24 +53,24 @@ class VectorRule:
 
 VECTOR_OPS: dict[VectorOp, VectorRule] = {
     VectorOp.COPY: VectorRule(1, None, "y = a"),
-    VectorOp.RESCALE: VectorRule(1, "vector.converts", "y = a · scale, rounded to the stored format"),
-    VectorOp.ADD_BIAS: VectorRule(1, "vector.adds", "y = a + bias of the output channel"),
+    VectorOp.RESCALE: VectorRule(1, "vector.converts", "y = a · 2^E, rounded to the stored format"),
+    VectorOp.ADD_BIAS: VectorRule(2, "vector.adds", "y = a + bias of the output channel"),
     VectorOp.ADD: VectorRule(2, "vector.adds", "y = a + b"),
     VectorOp.SUBTRACT: VectorRule(2, "vector.adds", "y = a − b"),
     VectorOp.MULTIPLY: VectorRule(2, "vector.muls", "y = a · b"),
-    VectorOp.MULTIPLY_ADD: VectorRule(2, "vector.fmas", "y = a · s + b, s a line or a scalar"),
+    VectorOp.MULTIPLY_ADD: VectorRule(3, "vector.fmas", "y = a · b + c"),
     VectorOp.MAXIMUM: VectorRule(2, "vector.adds", "y = max(a, b)"),
     VectorOp.CLAMP: VectorRule(1, "vector.adds", "y = a clamped to a range (relu, relu6)"),
     VectorOp.SELECT: VectorRule(2, "vector.adds", "y = b where a is in a range, else 0"),
-    VectorOp.SUM_LINES: VectorRule(1, "vector.adds", "per lane, add the lines up"),
-    VectorOp.MULTIPLY_SUM_LINES: VectorRule(2, "vector.fmas", "per lane, add the products of lines up"),
-    VectorOp.SUM_LANES: VectorRule(1, "vector.adds", "per line, add the lanes up"),
-    VectorOp.MAXIMUM_LANES: VectorRule(1, "vector.adds", "per line, the largest lane"),
+    VectorOp.SUM_LINES: VectorRule(2, "vector.adds", "per lane, add the lines up"),
+    VectorOp.MULTIPLY_SUM_LINES: VectorRule(3, "vector.fmas", "per lane, add the products of lines up"),
+    VectorOp.SUM_LANES: VectorRule(2, "vector.adds", "per line, add the lanes up"),
+    VectorOp.MAXIMUM_LANES: VectorRule(2, "vector.adds", "per line, the largest lane"),
     VectorOp.EXP: VectorRule(1, "vector.specials", "y = exp(a)"),
     VectorOp.LOG: VectorRule(1, "vector.specials", "y = log(a)"),
     VectorOp.RECIPROCAL: VectorRule(1, "vector.specials", "y = 1 ÷ a"),
     VectorOp.RECIPROCAL_ROOT: VectorRule(1, "vector.specials", "y = 1 ÷ √a"),
-    VectorOp.CONVERT: VectorRule(1, "vector.converts", "y = a rounded to the operand format"),
+    VectorOp.CONVERT: VectorRule(1, None, "y = a, converted"),
     VectorOp.SET: VectorRule(0, None, "y = constant"),
     VectorOp.SELECT_EQUAL: VectorRule(3, "vector.adds", "y = c where a = b, else 0"),
     VectorOp.SELECT_LABEL: VectorRule(2, "vector.adds", "y = a in the lane that the line's label names, else 0"),

@@ -56,12 +56,18 @@ class Tensor:
         What it is for.
     trainable : bool
         Parameters only: whether the optimizer updates it.
+    format : str
+        Format in memory, a name of `hwsim.hardware.FORMAT_BITS`; empty: by role and accelerator.
+    rounding : str
+        How the machine rounds when it stores the tensor: ``"nearest"`` or ``"stochastic"``.
     """
 
     name: str
     shape: tuple[int, ...]
     role: Role
     trainable: bool = True
+    format: str = ""
+    rounding: str = "nearest"
 
     @property
     def elements(self) -> int:

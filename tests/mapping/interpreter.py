@@ -279,7 +279,12 @@ def check_durations(flat, hw):
         elif row[F.UNIT] == Unit.MATRIX:
             expected = _matrix_duration(row, hw)
         elif row[F.UNIT] == Unit.VECTOR:
-            expected = row[F.PASSES] * row[F.LINES] * up(row[F.COLUMNS], hw.vector.lanes) + hw.vector.latency_cycles, 0
+            assert row[F.LINES] == row[F.COUNT_B] * row[F.COUNT_H] * row[F.COUNT_W], "the box has another size"
+            latency = hw.vector.latency_cycles
+            turn = row[F.COUNT_H] * row[F.COUNT_W] * up(row[F.COLUMNS], hw.vector.lanes)
+            if row[F.OPCODE] in (VectorOp.SUM_LINES, VectorOp.MULTIPLY_SUM_LINES):
+                turn = max(turn, latency)
+            expected = row[F.PASSES] * (row[F.COUNT_B] * turn + latency), 0
         else:
             continue
         found = row[F.OCCUPANCY], row[F.TAIL]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from math import prod
 
 from hwsim.errors import HwsimError
 from hwsim.workload.graph import Op, Phase
@@ -45,7 +46,8 @@ def _taps(op: Op) -> int:
 
 
 def _max_operations(op: Op, inputs: Tensors, outputs: Tensors) -> int:
-    return _taps(op) * outputs[0].elements
+    """Per output: a comparison per tap but the first."""
+    return (_taps(op) - 1) * outputs[0].elements
 
 
 def _max_dgrad_operations(op: Op, inputs: Tensors, outputs: Tensors) -> int:
@@ -54,13 +56,20 @@ def _max_dgrad_operations(op: Op, inputs: Tensors, outputs: Tensors) -> int:
 
 
 def _avg_operations(op: Op, inputs: Tensors, outputs: Tensors) -> int:
-    """Per output: an addition per tap, one multiplication."""
-    return (_taps(op) + 1) * outputs[0].elements
+    """Per output: an addition per tap but the first, one multiplication."""
+    return _taps(op) * outputs[0].elements
 
 
 def _avg_dgrad_operations(op: Op, inputs: Tensors, outputs: Tensors) -> int:
-    """Per output of the pool an addition per tap, per input a multiplication."""
-    return _taps(op) * inputs[0].elements + outputs[0].elements
+    """Per output of the pool an addition per tap that is no padding, per input a multiplication."""
+    batch, *outs, channels = inputs[0].shape
+    pairs = prod(
+        sum(0 <= out * stride + tap - padding < size for out in range(count) for tap in range(kernel))
+        for count, size, kernel, stride, padding in zip(
+            outs, outputs[0].shape[1:3], op.attrs["kernel"], op.attrs["stride"], op.attrs["padding"], strict=True
+        )
+    )
+    return batch * channels * pairs + outputs[0].elements
 
 
 def _global_operations(op: Op, inputs: Tensors, outputs: Tensors) -> int:
