@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,17 @@ from hwsim.mapping.layout import dispatch_cycles, stored_bytes
 from hwsim.program import CAUSES, COMMAND_BYTES, RESOURCE_NAMES, UNIT_NAMES, Field, Program, Unit, VectorOp
 from hwsim.results import MEMORY_CATEGORIES, OpResult, Span, StepResult
 from hwsim.timing import command_times, simulate_rows
-from hwsim.workload import lifetimes, macs, memory_category, stashes, training_graph
+from hwsim.workload import (
+    Precision,
+    default_precision,
+    lifetimes,
+    macs,
+    memory_category,
+    precision_of,
+    stashes,
+    training_graph,
+    with_precision,
+)
 from hwsim.workload.graph import Graph, Op, Phase, Role
 
 __all__ = ["GemmResult", "gemm", "simulate", "spans"]
@@ -70,7 +81,12 @@ class GemmResult:
         return self.op.macs / (self.hardware.pes * self.op.cycles)
 
 
-def simulate(graph: Graph, hardware: Accelerator | str, optimizer: Any = "momentum") -> StepResult:
+def simulate(
+    graph: Graph,
+    hardware: Accelerator | str,
+    optimizer: Any = "momentum",
+    precision: Precision | str | Path | None = None,
+) -> StepResult:
     """Simulate one training step of a network.
 
     Parameters
@@ -81,6 +97,9 @@ def simulate(graph: Graph, hardware: Accelerator | str, optimizer: Any = "moment
         A description, a preset's name, or the path of a ``.toml`` file.
     optimizer : str or optimizer
         ``"sgd"``, ``"momentum"``, ``"nesterov"``, ``"adam"``, ``"adamw"``, or an instance with its parameters.
+    precision : Precision, str or Path, optional
+        A precision, its name or the path of its ``.toml`` file; that of the accelerator's operand format unless given.
+        Where it needs an array for another operand format, the accelerator gets one (`Accelerator.with_format`).
 
     Returns
     -------
@@ -90,7 +109,8 @@ def simulate(graph: Graph, hardware: Accelerator | str, optimizer: Any = "moment
     Raises
     ------
     HwsimError
-        Unknown names, nothing to train, an op without a gradient or a lowering, or a memory too small for one tile.
+        Unknown names, nothing to train, an op without a gradient or a lowering, or a memory too small for one tile;
+        a tensor whose own format does not fit the precision.
 
     Examples
     --------
@@ -109,7 +129,9 @@ def simulate(graph: Graph, hardware: Accelerator | str, optimizer: Any = "moment
             ".softmax_cross_entropy() or .mean_squared_error()"
         )
     hw = hardware if isinstance(hardware, Accelerator) else load_accelerator(hardware)
-    step = training_graph(graph, optimizer=optimizer, master_weights=hw.array.operand_format != "fp32")
+    chosen = default_precision(hw) if precision is None else precision_of(precision)
+    hw = hw.with_format(chosen.operand_format)
+    step = with_precision(training_graph(graph, optimizer, chosen.master_weights), chosen)
     prices = price_list(hw)
     alike: dict[tuple[Any, ...], OpResult] = {}
     keys = [plan_key(op, step) for op in step.ops]

@@ -8,7 +8,7 @@ from __future__ import annotations
 __all__ = ["ACTIONS", "COMPONENTS", "component_of"]
 
 ACTIONS: tuple[str, ...] = (
-    "array.macs",  # one multiply and one add in a PE
+    "array.macs",  # one multiply and one add in a PE, of operands that are not zero
     "array.hop_bytes",  # operand or partial-sum bytes that move into a PE's register
     "array.idle_pe_cycles",  # PE cycles without a MAC while the matrix unit is occupied
     "scratchpad.read_bytes",
@@ -28,6 +28,8 @@ ACTIONS: tuple[str, ...] = (
     "control.fetch_bytes",  # command bytes read from DRAM
     "control.unit_cycles",  # cycles in which a unit's address generators run
     "leakage.cycles",  # cycles of leakage and clock tree of the whole chip
+    # A MAC with a zero operand: multiplier and adder are held still. Last, so that sums without it keep their bits.
+    "array.gated_macs",
 )
 
 COMPONENTS: tuple[str, ...] = tuple(dict.fromkeys(name.split(".")[0] for name in ACTIONS))

@@ -121,14 +121,24 @@ class PricingContext:
         return self.operation("array", "hop_byte", "register")
 
     @cached_property
-    def idle_pe(self) -> Estimate:
-        """Clock of one PE: the prototype's idle ÷ active energy × this PE's MAC and hops; 0 when gated."""
+    def clock_share(self) -> Estimate:
+        """The prototype's idle ÷ active energy of a PE: what its clock takes of it; 0 when the clock is gated."""
         measured = "int8" if self.hw.array.operand_format == "int8" else "bf16"
         idle, active = (self.table.select("array", f"pe_{state}", measured)[0].estimate for state in ("idle", "active"))
         ratio = idle.value / active.value
-        return (self.mac + self.hop * self.hop_bytes_per_mac) * Estimate(
-            ratio, 0.0, ratio, idle.sources + active.sources
-        )
+        return Estimate(ratio, 0.0, ratio, idle.sources + active.sources)
+
+    @cached_property
+    def idle_pe(self) -> Estimate:
+        """Clock of one PE in a cycle without a MAC [pJ]."""
+        return (self.mac + self.hop * self.hop_bytes_per_mac) * self.clock_share
+
+    @cached_property
+    def gated_mac(self) -> Estimate:
+        """A MAC whose multiplier and adder are held still [pJ]: an idle PE cycle without the clock of its hops, since
+        a hop byte, counted with this MAC as with any, has the clock of its register in its own price.
+        """
+        return self.mac * self.clock_share
 
     @property
     def hop_bytes_per_mac(self) -> int:
@@ -169,6 +179,10 @@ class PricingContext:
 
 def _macs(c: PricingContext) -> tuple[Estimate, str]:
     return c.mac, f"mul {c.hw.array.operand_format} + add {c.hw.accumulator_format}"
+
+
+def _gated_macs(c: PricingContext) -> tuple[Estimate, str]:
+    return c.gated_mac, "idle/active ratio of the prototype × mac, its hops counted apart; 0 if gated"
 
 
 def _hop_bytes(c: PricingContext) -> tuple[Estimate, str]:
@@ -281,6 +295,7 @@ _LOGIC_REASON = "scaling between the nodes of the sources, each printed to one o
 
 RULES: dict[str, Rule] = {
     "array.macs": Rule(_macs, _LOGIC_REASON),
+    "array.gated_macs": Rule(_gated_macs, "whether the clock is gated with the operands is open: down to 0"),
     "array.hop_bytes": Rule(_hop_bytes, _HOP_REASON),
     "array.idle_pe_cycles": Rule(_idle_pe_cycles, "clock gating is not modelled: the interval goes down to 0"),
     "scratchpad.read_bytes": Rule(_scratchpad_read, _SRAM_REASON),

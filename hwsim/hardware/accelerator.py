@@ -10,12 +10,12 @@ import tomllib
 from enum import StrEnum
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from hwsim.errors import HwsimError
-from hwsim.hardware.formats import ACCUMULATOR_OF, FORMAT_BITS
+from hwsim.hardware.formats import ACCUMULATOR_OF, FORMAT_BITS, array_formats
 
 __all__ = [
     "Accelerator",
@@ -264,6 +264,36 @@ class Accelerator(_Part):
             names = ", ".join(d.value for d in Dataflow)
             raise HwsimError(f"unknown dataflow '{dataflow}'; choose one of {names}") from None
         return self.model_copy(update={"array": self.array.model_copy(update={"dataflow": chosen})})
+
+    def with_format(self, operand_format: str) -> Accelerator:
+        """Give the same accelerator with an array for another operand format, which its name then says.
+
+        An array for one fp8 format decodes the other one too, so between these two nothing changes.
+
+        Raises
+        ------
+        HwsimError
+            If there is no such operand format, or a memory is too small for its lines.
+
+        Examples
+        --------
+        >>> from hwsim.hardware import load_accelerator
+        >>> hw = load_accelerator("edge-8x8-bf16").with_format("fp16")
+        >>> hw.name, hw.array.operand_format
+        ('edge-8x8-bf16 as fp16', 'fp16')
+        """
+        if operand_format in array_formats(self.array.operand_format):
+            return self
+        names = get_args(OperandFormat)
+        if operand_format not in names:
+            raise HwsimError(f"unknown operand format '{operand_format}'; choose one of {', '.join(names)}")
+        described = self.model_dump()
+        described["array"]["operand_format"] = operand_format
+        described["name"] = f"{self.name} as {operand_format}"
+        try:
+            return Accelerator.model_validate(described)
+        except ValidationError as error:
+            raise HwsimError(f"'{described['name']}': {_one_sentence(error)}") from None
 
 
 def preset_names() -> tuple[str, ...]:

@@ -1,10 +1,10 @@
-"""Number formats by name, with their widths; docs/contracts/numerics.md will say what they compute."""
+"""Number formats by name, with their widths; docs/contracts/numerics.md says what they compute."""
 
 from __future__ import annotations
 
 from types import MappingProxyType
 
-__all__ = ["ACCUMULATOR_OF", "FORMAT_BITS"]
+__all__ = ["ACCUMULATOR_OF", "FORMAT_BITS", "array_formats"]
 
 #: Width of one element [bits].
 FORMAT_BITS = MappingProxyType(
@@ -22,3 +22,14 @@ ACCUMULATOR_OF = MappingProxyType(
         "fp32": "fp32",
     }
 )
+
+_FP8 = ("fp8_e4m3", "fp8_e5m2")
+
+
+def array_formats(operand_format: str) -> tuple[str, ...]:
+    """Formats that an array for `operand_format` decodes, operand by operand.
+
+    >>> array_formats("fp8_e4m3"), array_formats("bf16")
+    (('fp8_e4m3', 'fp8_e5m2'), ('bf16',))
+    """
+    return _FP8 if operand_format in _FP8 else (operand_format,)

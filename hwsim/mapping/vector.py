@@ -724,30 +724,33 @@ def _channel_lines(operand: int, tensor: Tensor, hw: Accelerator, part: _Slice, 
 
 
 def _global_pool(op: Op, tensors: Sequence[Tensor], hw: Accelerator) -> list[Stream]:
-    """Tiles of whole images: add the pixels up, scale."""
+    """Tiles of whole images: add the pixels up, in several runs side by side, then the runs; scale."""
     x, y = tensors
     pixels = x.shape[1] * x.shape[2]
 
     def build(part: _Slice) -> Stream:
         n = part.blocks
+        runs = min(_power_of_two(-(-hw.vector.latency_cycles // n)), pixels & -pixels)
+        length = pixels // runs
 
         def tile(images: int) -> Tile:
-            total = At(images * pixels * n)
-            box = (1, images, n)
-            micros = (
-                Micro(V.SET, box, part.lanes, total),
-                Micro(
-                    V.SUM_LINES,
-                    (pixels, images, n),
-                    part.lanes,
-                    At(total.line, (0, n, 1)),
-                    At(0, (n, pixels * n, 1)),
-                ),
-                Micro(V.MULTIPLY, box, part.lanes, total, total, 1 / pixels, out=1),
-            )
+            lines = images * runs
+            sums = At(images * pixels * n)
+            source, turn = At(0, (n, length * n, 1)), At(sums.line, (0, n, 1))
+            micros = [
+                Micro(V.SET, (1, lines, n), part.lanes, sums),
+                Micro(V.SUM_LINES, (length, lines, n), part.lanes, turn, source),
+            ]
+            half, of_image = runs // 2, (runs * n, n, 1)
+            while half:
+                first, second = At(sums.line, of_image), At(sums.line + half * n, of_image)
+                micros.append(Micro(V.ADD, (images, half, n), part.lanes, first, first, second))
+                half //= 2
+            total = At(sums.line, of_image)
+            micros.append(Micro(V.MULTIPLY, (images, 1, n), part.lanes, At(0), total, 1 / pixels, out=1))
             load = _image_move(0, x, hw, part, images, x.shape[1])
-            store = _channel_lines(1, y, hw, part, images, total.line)
-            return Tile((load,), micros, (store,), images * (pixels + 1) * n)
+            store = _channel_lines(1, y, hw, part, images, 0)
+            return Tile((load,), tuple(micros), (store,), images * (pixels + runs) * n)
 
         return Stream(x.shape[0], tile, outers=(part.repeats,), unit="images")
 

@@ -141,6 +141,7 @@ def order_of(flat: NDArray[np.int64], name: str, *, eager: bool = True) -> NDArr
     HwsimError
         If a command waits for ever.
     """
+    order: NDArray[np.int64]
     order, stuck = _kernels.schedule(flat, eager)
     if stuck >= 0:
         raise HwsimError(f"{name}: command {stuck} of its program waits for ever")

@@ -10,6 +10,7 @@ from hwsim.workload.autodiff import training_graph
 from hwsim.workload.builder import Network, Value
 from hwsim.workload.freezing import freeze
 from hwsim.workload.graph import Graph, Op, Phase, Role, Tensor
+from hwsim.workload.inference import inference_graph
 from hwsim.workload.liveness import lifetimes, memory_category, stashes, tensor_bytes
 from hwsim.workload.ops import (
     GradientOp,
@@ -22,9 +23,11 @@ from hwsim.workload.ops import (
     vector_operations,
 )
 from hwsim.workload.optimizers import OPTIMIZERS, Adam, AdamW, Momentum, Nesterov, Optimizer, Sgd
+from hwsim.workload.precision import PRECISIONS, Precision, default_precision, precision_of, with_precision
 
 __all__ = [
     "OPTIMIZERS",
+    "PRECISIONS",
     "Adam",
     "AdamW",
     "GradientOp",
@@ -36,20 +39,25 @@ __all__ = [
     "OpRule",
     "Optimizer",
     "Phase",
+    "Precision",
     "Role",
     "Sgd",
     "SharedGradient",
     "Tensor",
     "Value",
+    "default_precision",
     "freeze",
     "gradient_name",
+    "inference_graph",
     "lifetimes",
     "macs",
     "memory_category",
+    "precision_of",
     "register",
     "registered",
     "stashes",
     "tensor_bytes",
     "training_graph",
     "vector_operations",
+    "with_precision",
 ]

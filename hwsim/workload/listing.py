@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hwsim.workload.graph import Graph, Op
+from hwsim.workload.graph import Graph, Op, Tensor
 from hwsim.workload.ops import macs, vector_operations
 
 __all__ = ["listing"]
@@ -29,9 +29,16 @@ def listing(graph: Graph) -> str:
 
 
 def _row(op: Op, graph: Graph) -> tuple[str, ...]:
-    written = ", ".join(f"{name}[{'×'.join(map(str, graph.tensors[name].shape))}]" for name in op.outputs)
+    written = ", ".join(f"{name}[{_stored(graph.tensors[name])}]" for name in op.outputs)
     counts = (f"{macs(op, graph):,}", f"{vector_operations(op, graph):,}")
     return (op.name, op.kind, op.phase.value, ", ".join(op.inputs), written, *counts)
+
+
+def _stored(tensor: Tensor) -> str:
+    """Shape and, where it is set, format; rounding where it is not the usual one."""
+    shape = "×".join(map(str, tensor.shape))
+    rounding = "" if tensor.rounding == "nearest" else tensor.rounding
+    return " ".join(filter(None, (shape, tensor.format, rounding)))
 
 
 def _cell(column: int, text: str, width: int) -> str:

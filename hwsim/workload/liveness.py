@@ -5,6 +5,7 @@ Peak memory is the sum of `tensor_bytes` over the live tensors of an op, stacked
 
 from __future__ import annotations
 
+from hwsim.hardware.formats import FORMAT_BITS
 from hwsim.workload.graph import Graph, Phase, Role, Tensor
 
 __all__ = ["lifetimes", "memory_category", "stashes", "tensor_bytes"]
@@ -24,7 +25,7 @@ def tensor_bytes(tensor: Tensor, operand_bytes: int) -> int:
     tensor : Tensor
         Any tensor of a graph. Labels of one axis are class indices, of more axes regression targets.
     operand_bytes : int
-        Width of the operand format [bytes].
+        Width of the operand format [bytes], for tensors that have no format of their own.
 
     Examples
     --------
@@ -33,6 +34,8 @@ def tensor_bytes(tensor: Tensor, operand_bytes: int) -> int:
     >>> tensor_bytes(Tensor("labels", (2,), Role.LABEL), operand_bytes=2)
     8
     """
+    if tensor.format:
+        return tensor.elements * FORMAT_BITS[tensor.format] // 8
     target = tensor.role is Role.LABEL and len(tensor.shape) > 1
     return tensor.elements * (operand_bytes if target or tensor.role in _OPERANDS else 4)
 

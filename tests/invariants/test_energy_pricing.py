@@ -60,6 +60,17 @@ def test_drivers_are_sorted_and_share_at_most_the_whole(counts: NDArray[np.float
         assert sum(driver.share for driver in found) == pytest.approx(1)
 
 
+@given(counts_of_actions, presets, st.floats(0, 1))
+def test_gating_never_costs_energy(counts: NDArray[np.float64], preset: str, share: float) -> None:
+    prices = price_list(load_accelerator(preset))
+    macs, gated = ACTIONS.index("array.macs"), ACTIONS.index("array.gated_macs")
+    moved = np.floor(counts[macs] * share)
+    zeros = counts.copy()
+    zeros[macs] -= moved
+    zeros[gated] += moved
+    assert (energy(zeros, prices).sum(axis=-1) <= energy(counts, prices).sum(axis=-1) * (1 + 1e-12)).all()
+
+
 @given(st.floats(3, 250), st.sampled_from(("int8", "bf16", "fp8_e4m3", "fp8_e5m2", "fp16", "fp32")))
 def test_operations_are_ordered_intervals_at_any_node(node_nm: float, number_format: str) -> None:
     found = operation_energy(load_energy_table(), "mac_mul", "mul", number_format, node_nm)

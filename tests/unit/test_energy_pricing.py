@@ -153,6 +153,21 @@ def test_idle_pe_is_the_measured_share_and_may_be_gated() -> None:
     assert prices["array.idle_pe_cycles"].low_pj == 0
 
 
+@pytest.mark.parametrize("number_format", FORMATS)
+@pytest.mark.parametrize("name", preset_names())
+def test_gated_mac_with_its_hops_costs_between_an_idle_cycle_and_a_mac(name: str, number_format: str) -> None:
+    hw = load_accelerator(name).with_format(number_format)
+    prices = price_list(hw)
+    columns = (ACTIONS.index(f"array.{what}") for what in ("macs", "gated_macs", "hop_bytes", "idle_pe_cycles"))
+    mac, gated, hop, idle = (prices.matrix[:, i] for i in columns)
+    hops = (hw.operand_bytes + 4) * hop
+    assert (idle <= gated + hops).all()
+    assert (gated < mac).all()
+    # What the idle cycle has more is the clock of the hops' registers, which their bytes have in their price.
+    assert idle[0] - gated[0] == pytest.approx(idle[0] * hops[0] / (mac[0] + hops[0]))
+    assert gated[1] == 0
+
+
 def test_own_row_at_the_node_is_used_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "own.csv"
     path.write_text(

@@ -34,9 +34,16 @@ def _batchnorm(call: Call, x: Array, gamma: Array, beta: Array, running_mean: Ar
 
 
 def _inferred(call: Call, x: Array, gamma: Array, beta: Array, running_mean: Array, running_var: Array) -> Arrays:
-    """Normalise by the running statistics, and leave them."""
+    """Normalise by the running statistics."""
     rstd = 1 / np.sqrt(running_var + call.attrs["eps"])
-    return (x - running_mean) * rstd * gamma + beta, running_mean, rstd, running_mean, running_var
+    return ((x - running_mean) * rstd * gamma + beta,)
+
+
+def _evaluated(call: Call, x: Array, gamma: Array, beta: Array, running_mean: Array, running_var: Array) -> Arrays:
+    """Infer with the training op: its statistics are the running ones, and stay what they are."""
+    rstd = 1 / np.sqrt(running_var + call.attrs["eps"])
+    y = _inferred(call, x, gamma, beta, running_mean, running_var)
+    return (*y, running_mean, rstd, running_mean, running_var)
 
 
 def _wgrad(call: Call, x: Array, dy: Array, mean: Array, rstd: Array) -> Arrays:
@@ -57,7 +64,12 @@ def _count(x: Array) -> int:
     return int(x.size // x.shape[-1])
 
 
-RULES: dict[str, Rule] = {"batchnorm": _batchnorm, "batchnorm_wgrad": _wgrad, "batchnorm_dgrad": _dgrad}
+RULES: dict[str, Rule] = {
+    "batchnorm": _batchnorm,
+    "batchnorm_inference": _inferred,
+    "batchnorm_wgrad": _wgrad,
+    "batchnorm_dgrad": _dgrad,
+}
 
 #: What replaces a rule outside training.
-INFERENCE_RULES: dict[str, Rule] = {"batchnorm": _inferred}
+INFERENCE_RULES: dict[str, Rule] = {"batchnorm": _evaluated}

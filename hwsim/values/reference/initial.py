@@ -7,7 +7,7 @@ from math import prod, sqrt
 import numpy as np
 
 from hwsim.values.reference.call import Array
-from hwsim.workload.graph import Graph, Role, Tensor
+from hwsim.workload.graph import Graph, Phase, Role, Tensor
 
 __all__ = ["initial"]
 
@@ -48,7 +48,12 @@ def initial(graph: Graph, seed: int) -> dict[str, Array]:
     (True, array([0., 0.]))
     """
     rng = np.random.Generator(np.random.PCG64(seed))
-    ones = {name for op in graph.ops if op.kind == "batchnorm" for name in (op.inputs[1], op.inputs[4])}
+    ones = {
+        name
+        for op in graph.ops
+        if op.kind.startswith("batchnorm") and op.phase is Phase.FORWARD
+        for name in (op.inputs[1], op.inputs[4])
+    }
     values: dict[str, Array] = {}
     for tensor in graph.tensors.values():
         if tensor.role is Role.WEIGHT:

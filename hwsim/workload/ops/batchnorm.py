@@ -1,4 +1,8 @@
-"""Rules of batch normalisation in training mode: the batch's statistics normalise, the running ones follow in place."""
+"""Rules of batch normalisation.
+
+In training the batch's statistics normalise and the running ones follow in place; in inference
+(`hwsim.workload.inference_graph`) the running ones normalise, and there is no gradient.
+"""
 
 from __future__ import annotations
 
@@ -32,6 +36,10 @@ def _shapes(name: str, attrs: Attrs, inputs: tuple[Shape, ...]) -> tuple[Shape, 
     return (x, *[x[-1:]] * 4)
 
 
+def _inference_shapes(name: str, attrs: Attrs, inputs: tuple[Shape, ...]) -> tuple[Shape, ...]:
+    return _shapes(name, attrs, inputs)[:1]
+
+
 def _gradient(op: Op, dy: str, wanted: Callable[[str], bool]) -> Iterator[GradientOp]:
     x, gamma, beta = op.inputs[:3]
     _, mean, rstd = op.outputs[:3]
@@ -63,6 +71,13 @@ RULES = (
             ("running_mean", Role.BUFFER),
             ("running_var", Role.BUFFER),
         ),
+    ),
+    OpRule(
+        kind="batchnorm_inference",
+        shapes=_inference_shapes,
+        macs=nothing,
+        # One multiply-add per element; its two factors take five operations per channel.
+        vector_operations=_per_element_and_channel(1, 5),
     ),
     OpRule(kind="batchnorm_wgrad", macs=nothing, vector_operations=per_input(3)),
     OpRule(kind="batchnorm_dgrad", macs=nothing, vector_operations=_per_element_and_channel(2, 8)),

@@ -69,7 +69,7 @@ def _avg_dgrad_operations(op: Op, inputs: Tensors, outputs: Tensors) -> int:
             outs, outputs[0].shape[1:3], op.attrs["kernel"], op.attrs["stride"], op.attrs["padding"], strict=True
         )
     )
-    return batch * channels * pairs + outputs[0].elements
+    return int(batch * channels * pairs + outputs[0].elements)
 
 
 def _global_operations(op: Op, inputs: Tensors, outputs: Tensors) -> int:
