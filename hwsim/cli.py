@@ -1,4 +1,4 @@
-"""The command line: `hwsim step`, `gemm`, `models`, `presets` and `explain`.
+"""The command line: `hwsim step`, `train`, `gemm`, `models`, `presets` and `explain`.
 
 Bad input ends with one sentence on stderr and exit code 2, an interrupt with 130. Heavy modules are imported in the
 command that needs them, so that help and lists come at once.
@@ -12,6 +12,8 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from shlex import quote
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -22,10 +24,18 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from hwsim.hardware import Accelerator
+    from hwsim.values import Dataset
+    from hwsim.values.checkpoint import Checkpoint
+    from hwsim.values.training import Training
+    from hwsim.workload import Optimizer
+    from hwsim.workload.precision import Precision
 
 __all__ = ["main"]
 
 DEFAULT_HARDWARE = "edge-32x32-bf16"
+
+#: What `train` takes where neither an option nor a checkpoint says it.
+TRAIN_DATA, TRAIN_EPOCHS, TRAIN_BATCH, TRAIN_OPTIMIZER, TRAIN_SEED = "digits", 10, 32, "momentum", 1
 
 # typer keeps the base of its usage errors private; BadParameter → UsageError → ClickException.
 _UsageError: type[Exception] = typer.BadParameter.__mro__[2]
@@ -118,6 +128,110 @@ def step(
 
 
 @app.command()
+def train(
+    model: Model,
+    data: Annotated[
+        str | None, typer.Option("--data", metavar="digits|cifar10:FOLDER", help=f"Samples. [default: {TRAIN_DATA}]")
+    ] = None,
+    hw: Annotated[
+        str | None,
+        typer.Option("--hw", metavar="PRESET|FILE.toml", help=f"Accelerator. [default: {DEFAULT_HARDWARE}]"),
+    ] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option("--epochs", metavar="N", parser=_count, help=f"Epochs in all. [default: {TRAIN_EPOCHS}]"),
+    ] = None,
+    batch: Annotated[
+        int | None,
+        typer.Option("--batch", metavar="N", parser=_count, help=f"Samples per step. [default: {TRAIN_BATCH}]"),
+    ] = None,
+    optimizer: Annotated[
+        str | None,
+        typer.Option(
+            "--optimizer",
+            metavar="NAME",
+            help=f"sgd, momentum, nesterov, adam or adamw. [default: {TRAIN_OPTIMIZER}]",
+        ),
+    ] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option("--learning-rate", metavar="X", help="Instead of the optimizer's own.")
+    ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            "--precision",
+            metavar="NAME",
+            help="fp32, bf16, fp16, fp8, int8 or int8-nearest. [default: the accelerator's own]",
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", metavar="N", help=f"Of all that is random. [default: {TRAIN_SEED}]")
+    ] = None,
+    out: Annotated[
+        str | None, typer.Option("--out", metavar="DIR", help="Write summary, CSV, curve and checkpoint there.")
+    ] = None,
+    resume: Annotated[
+        str | None,
+        typer.Option("--resume", metavar="DIR", help="Continue from this folder; its options need not be repeated."),
+    ] = None,
+    until_accuracy: Annotated[
+        float | None,
+        typer.Option("--until-accuracy", metavar="PERCENT", help="End after the epoch that reaches it in the test."),
+    ] = None,
+    json: JsonFile = None,
+) -> None:
+    """Train a network, every number computed as the accelerator computes it.
+
+    Ctrl-C ends it after the step under way and writes a checkpoint; --resume continues bit by bit as if it had not
+    been ended.
+    """
+    if until_accuracy is not None and not 0 < until_accuracy <= 100:
+        raise HwsimError(f"--until-accuracy must be above 0 and at most 100 percent; it is {until_accuracy:g}")
+    for name, place in (("--out", out), ("--resume", resume)):
+        if place == "":
+            raise HwsimError(f"{name} must name a folder; it is empty")
+    _check_outputs(None, json)
+    from hwsim.report.training import CHECKPOINT, TrainingDisplay, check_training_folder, reached
+    from hwsim.values.checkpoint import load, save
+    from hwsim.values.training import TrainingError
+
+    saved = None if resume is None else load(Path(resume) / CHECKPOINT)
+    kept = {} if saved is None else saved.command
+    data, epochs = data or kept.get("data", TRAIN_DATA), epochs or kept.get("epochs", TRAIN_EPOCHS)
+    folder = resume if out is None else out
+    if folder is not None:
+        check_training_folder(Path(folder))
+    training = _training(saved, model, data, hw, batch, optimizer, learning_rate, precision, seed)
+    if len(training.records) > epochs:
+        raise HwsimError(f"--epochs is how many there are in all; the checkpoint has {len(training.records)}")
+
+    def keep(place: Path) -> Path:
+        place.mkdir(parents=True, exist_ok=True)
+        save(place / CHECKPOINT, training.checkpoint({"data": data, "epochs": epochs}))
+        return place / CHECKPOINT
+
+    # What a user would lose is kept even where no folder was named.
+    rescue = Path(folder or f"hwsim-{training.step.name}")
+    console = _console(stderr=json == "-")
+    with _Interrupts() as interrupts, TrainingDisplay(training, epochs, console) as display:
+        while len(training.records) < epochs and not reached(training, until_accuracy):
+            try:
+                record = training.train_epoch(interrupts.came, display.step)
+            except TrainingError as stopped:
+                raise HwsimError(f"{stopped}; the state before it is in {keep(rescue)}") from None
+            if record is None:
+                keep(rescue)
+                raise _InterruptedError(
+                    f"interrupted after step {training.steps:,}, in epoch {len(training.records) + 1} of {epochs}; "
+                    f"continue with: hwsim train {quote(model)} --resume {quote(str(rescue))}"
+                )
+            display.epoch(record)
+            if folder is not None:
+                keep(Path(folder))
+    _give_training(training, folder, until_accuracy, json, console)
+
+
+@app.command()
 def gemm(
     m: Annotated[int, Size(metavar="M", help="Rows of A and of the result.")],
     k: Annotated[int, Size(metavar="K", help="Columns of A, rows of B: the reduction.")],
@@ -203,11 +317,143 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _refuse("the sizes are too large to be counted in 64 bits; choose smaller ones")
     except OSError as error:
         return _refuse(_system_sentence(error))
+    except _InterruptedError as interrupted:
+        print(f"hwsim: {interrupted}", file=sys.stderr)
+        return 130
     except (KeyboardInterrupt, typer.Abort):
         code = 130
     if code == 130:
         print("hwsim: interrupted", file=sys.stderr)
     return code if isinstance(code, int) else 0
+
+
+class _InterruptedError(Exception):
+    """Training was ended by an interrupt, in order; the message says how to continue."""
+
+
+class _Interrupts:
+    """Remember a Ctrl-C instead of dying of it; a second one interrupts as usual."""
+
+    def __init__(self) -> None:
+        self._came = False
+
+    def __enter__(self) -> _Interrupts:
+        self._before = signal.signal(signal.SIGINT, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGINT, self._before)
+
+    def came(self) -> bool:
+        """Say whether there was one."""
+        return self._came
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self._came = True
+        signal.signal(signal.SIGINT, self._before)
+
+
+def _training(
+    saved: Checkpoint | None,
+    model: str,
+    data: str,
+    hw: str | None,
+    batch: int | None,
+    optimizer: str | None,
+    learning_rate: float | None,
+    precision: str | None,
+    seed: int | None,
+) -> Training:
+    """Make a training from options, from a checkpoint where they are missing, and else from defaults."""
+    from hwsim_models import build
+
+    config: dict[str, Any] = {} if saved is None else saved.config
+    graph = build(model, batch or config.get("batch", TRAIN_BATCH))
+    accelerator = _train_accelerator(hw, config)
+    chosen = _train_optimizer(optimizer, learning_rate, config)
+    formats = _train_precision(precision, accelerator, config)
+    samples = _dataset(data).shaped(graph.tensors["input"].shape[1:])
+    from hwsim.simulate import simulate
+    from hwsim.values.training import Training, step_cost
+
+    _say_if_compiling()
+    training = Training(
+        graph,
+        accelerator,
+        samples,
+        cost=step_cost(simulate(graph, accelerator, optimizer=chosen, precision=formats)),
+        optimizer=chosen,
+        precision=formats,
+        seed=config.get("seed", TRAIN_SEED) if seed is None else seed,
+    )
+    if saved is not None:
+        training.resume(saved)
+    return training
+
+
+def _train_accelerator(hw: str | None, config: dict[str, Any]) -> Accelerator:
+    from hwsim.hardware import Accelerator
+
+    if hw is None and config:
+        return Accelerator.model_validate(config["hardware"])
+    return _accelerator(hw or DEFAULT_HARDWARE, None)
+
+
+def _train_optimizer(name: str | None, learning_rate: float | None, config: dict[str, Any]) -> Optimizer:
+    """Take the numbers of the checkpoint's optimizer, unless another one is named."""
+    from hwsim.workload import OPTIMIZERS
+
+    numbers = dict(config.get("optimizer", {}))
+    before = numbers.pop("name", TRAIN_OPTIMIZER)
+    name = name or before
+    _check_optimizer(name)
+    if name != before:
+        numbers = {}
+    if learning_rate is not None:
+        numbers["learning_rate"] = learning_rate
+    return OPTIMIZERS[name](**numbers)
+
+
+def _train_precision(name: str | None, accelerator: Accelerator, config: dict[str, Any]) -> Precision:
+    from hwsim.workload.precision import Precision, default_precision, precision_of
+
+    if name is not None:
+        return precision_of(name)
+    return Precision(**config["precision"]) if config else default_precision(accelerator)
+
+
+def _dataset(spec: str) -> Dataset:
+    """Load the samples that ``--data`` names."""
+    from importlib.util import find_spec
+
+    from hwsim.values import cifar10, digits
+
+    name, _, folder = spec.partition(":")
+    if spec == "digits":
+        if find_spec("sklearn") is None:
+            raise HwsimError(
+                "digits: the images come with scikit-learn, which is not installed; run: pip install 'hwsim[data]'"
+            )
+        return digits()
+    if name == "cifar10" and folder:
+        return cifar10(folder)
+    raise HwsimError(f"--data must be digits or cifar10:FOLDER; it is '{spec}'")
+
+
+def _give_training(
+    training: Training, folder: str | None, until_accuracy: float | None, json: str | None, console: Console
+) -> None:
+    """Write what training leaves behind, and say what came out."""
+    from hwsim.report.training import TRAINING_FILES, accuracy_sentence, training_summary, write_training
+
+    summary = training_summary(training, until_accuracy)
+    if folder is not None:
+        write_training(training, Path(folder), summary)
+    if until_accuracy is not None:
+        console.print(accuracy_sentence(training, until_accuracy), soft_wrap=True)
+    _give(json, lambda: summary, lambda _: None)
+    if folder is not None:
+        console.print(f"\nWrote {', '.join(TRAINING_FILES)} into {folder}", soft_wrap=True)
 
 
 def _accelerator(name_or_path: str, dataflow: str | None) -> Accelerator:
@@ -250,10 +496,10 @@ def _give(json: str | None, summary: Callable[[], dict[str, Any]], tables: Calla
     tables(_console())
 
 
-def _console() -> Console:
+def _console(stderr: bool = False) -> Console:
     from rich.console import Console
 
-    return Console(highlight=False, emoji=False)
+    return Console(highlight=False, emoji=False, stderr=stderr)
 
 
 def _refuse(sentence: str) -> int:

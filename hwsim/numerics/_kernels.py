@@ -517,7 +517,7 @@ def matmul(a, b, ends, idle, overwrite, mode, out):  # type: ignore[no-untyped-d
 
 @njit(cache=True)
 def matmul_alone(a, b, ends, idle, overwrite, mode, out):  # type: ignore[no-untyped-def]
-    """As `matmul`, in one thread: small products take less time than waking the others."""
+    """As `matmul`, in one thread: the tiles of programs take less time than waking others."""
     for task in range(_tasks(out)):
         _task(task, a, b, ends, idle, overwrite, mode, out)
 

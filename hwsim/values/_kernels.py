@@ -28,7 +28,7 @@ __all__ = ["COMPILED_IN", "STATISTICS", "execute", "schedule"]
 
 #: Digest of the files whose code or numbers are compiled into `execute`: hwsim/numerics/_kernels.py and
 #: hwsim/program/fields.py, vector_ops.py (tests/rules/test_kernels.py).
-COMPILED_IN = "93cfb668599ee0cf"
+COMPILED_IN = "0933f38eb7a0e4ba"
 
 #: What `execute` counts.
 STATISTICS = ("invalid", "overflow", "nonfinite", "macs", "gated_macs")
@@ -68,8 +68,6 @@ _ZERO = np.float32(0)
 _LOWEST_BITS = np.uint32(0xFF800000)  # −inf
 #: Products of int8 whose sum fp32 holds exactly.
 _EXACT_INT8_PRODUCTS = 1024
-#: MACs from which a product is worth waking other threads.
-_WORTH_THREADS = 1 << 19
 
 _flush, _add, _multiply, _canonical = numerics._flush, numerics._add, numerics._multiply, numerics._canonical
 _bits, _float, _maximum = numerics._bits, numerics._float, numerics._maximum
@@ -381,7 +379,7 @@ def _matrix(row, scratch, deep, floats, words, half, cols, rows, alpha, tables, 
             bounds[0] = stop - start
             panels = _packed(b[start:stop])
             run = np.ascontiguousarray(a[:, start:stop])
-            _multiply_matrices(run, panels, bounds, none, True, numerics.FUSED, out)
+            numerics.matmul_alone(run, panels, bounds, none, True, numerics.FUSED, out)
             for i in range(m):
                 for j in range(n):
                     total[i, j] += np.int32(out[i, j])
@@ -391,19 +389,11 @@ def _matrix(row, scratch, deep, floats, words, half, cols, rows, alpha, tables, 
     if adds:
         _scatter(row, out, floats, first, cols, taps, channels, False)
     mode = _mode(a, b, out, adds, row[_A_FORMAT], row[_B_FORMAT])
-    _multiply_matrices(a, _packed(b), ends[:parts], idle[:parts], not adds, mode, out)
+    numerics.matmul_alone(a, _packed(b), ends[:parts], idle[:parts], not adds, mode, out)
     for i in range(m):
         for j in range(n):
             out[i, j] = _canonical(out[i, j])
     _scatter(row, out, floats, first, cols, taps, channels, True)
-
-
-@njit(cache=True)
-def _multiply_matrices(a, panels, ends, idle, overwrite, mode, out):  # type: ignore[no-untyped-def]
-    if out.size * a.shape[1] < _WORTH_THREADS:
-        numerics.matmul_alone(a, panels, ends, idle, overwrite, mode, out)
-    else:
-        numerics.matmul(a, panels, ends, idle, overwrite, mode, out)
 
 
 @njit(cache=True)

@@ -275,8 +275,7 @@ def test_stochastic_rounding_draws_a_line_after_the_other_and_all_lanes_of_a_gro
 
 
 def test_values_do_not_depend_on_the_number_of_threads():
-    hw = load_accelerator("edge-32x32-bf16")
-    gemm = Gemm(hw, 200, 300, 250)
+    gemm = Gemm(load_accelerator("edge-32x32-bf16"), 200, 300, 250)
     rng = np.random.default_rng(3)
     a, b = random_bits(rng, (200, 300), "bf16"), random_bits(rng, (300, 250), "bf16")
     found = []
