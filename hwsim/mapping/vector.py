@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from math import inf
 
 from hwsim.hardware import Accelerator
-from hwsim.mapping.layout import element_bytes, image_of, pitch
+from hwsim.mapping.layout import element_bytes, format_of, image_of, pitch
 from hwsim.mapping.matrix import Gap
 from hwsim.mapping.stream import At, Box, Micro, Move, StepScalar, Stream, Tile
 from hwsim.program import BMode
@@ -159,11 +159,11 @@ def _update(op: Op, tensors: Sequence[Tensor], hw: Accelerator) -> list[Stream]:
                 do(V.MULTIPLY_ADD, g, velocity, a["momentum"], g)
                 step = g
             do(V.MULTIPLY_ADD, p, step, -rate, p)
-        for index, at in enumerate([p, *([x[-1]] if copied else []), *x[2:inputs]]):
-            if index == 1 and copied:
-                found.append(Micro(V.CONVERT, box, columns, at, p, out=inputs + 1))
-            elif tensors[inputs + index].format not in ("", "fp32") or element_bytes(tensors[inputs + index], hw) != 4:
-                found.append(Micro(V.CONVERT, box, columns, at, at, out=inputs + index))
+        if copied:
+            found.append(Micro(V.CONVERT, box, columns, x[-1], p, out=inputs + 1))
+        for place, at in [(inputs, p), *enumerate(x[2:inputs], start=inputs + 1 + copied)]:
+            if format_of(tensors[place], hw) != "fp32":
+                found.append(Micro(V.CONVERT, box, columns, at, at, out=place))
         return found
 
     results = [0, *([inputs] if copied else []), *range(2, inputs)]

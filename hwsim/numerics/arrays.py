@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from hwsim.errors import HwsimError
 from hwsim.numerics import _kernels, tables
 from hwsim.numerics.formats import FLOATS, FloatFormat, float_format, storage_dtype
-from hwsim.numerics.reference import Rounding, partial_sums
+from hwsim.numerics.reference import Rounding, partial_sums, second_format
 
 __all__ = [
     "Flags",
@@ -285,6 +285,7 @@ def matmul(
     b: Bits,
     *,
     operand_format: str,
+    operand_format_b: str | None = None,
     dataflow: str,
     rows: int,
     add_latency_cycles: int = 1,
@@ -297,9 +298,11 @@ def matmul(
     Parameters
     ----------
     a : ndarray of shape (m, k), dtype as `storage_dtype`
-    b : ndarray of shape (k, n), same dtype
+    b : ndarray of shape (k, n), dtype as `storage_dtype`
     operand_format : str
-        Format of both.
+        Format of `a`, and of `b` unless named.
+    operand_format_b : str, optional
+        Format of `b`; it may differ where both are fp8 formats.
     dataflow : {"ws", "is", "os"}
         Stationary operand.
     rows : int
@@ -320,7 +323,7 @@ def matmul(
     Raises
     ------
     HwsimError
-        If shapes or types do not fit, the dataflow is unknown, or a size is not positive.
+        If shapes or types do not fit, the two formats do not, the dataflow is unknown, or a size is not positive.
 
     Examples
     --------
@@ -344,7 +347,8 @@ def matmul(
         a.shape[1], dataflow=dataflow, rows=rows, add_latency_cycles=add_latency_cycles, k_tile=k_tile,
         k_segment=k_segment,
     )  # fmt: skip
-    wide_a, wide_b = (_widened(_flat(x, operand_format), operand_format).reshape(x.shape) for x in (a, b))
+    formats = operand_format, second_format(operand_format, operand_format_b)
+    wide_a, wide_b = (_widened(_flat(x, f), f).reshape(x.shape) for x, f in zip((a, b), formats, strict=True))
     if operand_format == "int8":
         return _integer_matmul(wide_a, wide_b, accumulate)
     order = np.concatenate([np.arange(p.start, p.stop, p.step) for p in sums])
@@ -353,7 +357,7 @@ def matmul(
     out = np.empty(shape, np.float32) if accumulate is None else to_format(accumulate, "fp32")
     if 0 in shape:
         return out
-    mode = _mode(wide_a, wide_b, None if accumulate is None else out, FLOATS[operand_format])
+    mode = _mode(wide_a, wide_b, None if accumulate is None else out, *(FLOATS[f] for f in formats))
     _run(wide_a, wide_b, order, ends, idle, accumulate is None, mode, out)
     _kernels.canonical(out.reshape(-1))
     return out
@@ -372,13 +376,13 @@ def _integer_matmul(a: Floats, b: Floats, accumulate: NDArray[np.int32] | None) 
     return total
 
 
-def _mode(a: Floats, b: Floats, line: Floats | None, f: FloatFormat) -> int:
-    """Choose the fastest kernel that gives the contract's bits.
+def _mode(a: Floats, b: Floats, line: Floats | None, f: FloatFormat, g: FloatFormat) -> int:
+    """Choose the fastest kernel that gives the contract's bits; `f` and `g` are the formats of `a` and `b`.
 
     Products, and so all sums, are multiples of 2^unit. Where that is at least 2^-126, nothing can be subnormal.
     """
     (a_min, a_max), (b_min, b_max) = (_kernels.exponents(x.reshape(-1).view(np.uint32)) for x in (a, b))
-    unit = a_min - 127 + b_min - 127 - (23 if f.mantissa_bits == 23 else 2 * f.mantissa_bits)
+    unit = a_min - 127 + b_min - 127 - (23 if f.mantissa_bits == 23 else f.mantissa_bits + g.mantissa_bits)
     if line is not None:
         unit = min(unit, _kernels.exponents(line.reshape(-1).view(np.uint32))[0] - 127 - 23)
     may_underflow = unit < -126

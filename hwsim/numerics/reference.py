@@ -25,11 +25,15 @@ __all__ = [
     "multiply",
     "negate",
     "partial_sums",
+    "second_format",
     "wrap_int32",
 ]
 
 Rounding = Literal["nearest", "stochastic"]
 FP32 = FLOATS["fp32"]
+
+#: Formats of which a product may have two.
+_MIXED = frozenset({"fp8_e4m3", "fp8_e5m2"})
 
 
 class Number(NamedTuple):
@@ -156,22 +160,27 @@ def convert(
     return _encode(number, float_format(target), rounding, word, saturate)
 
 
-def multiply(a: int, b: int, format: str = "fp32") -> int:
+def multiply(a: int, b: int, format: str = "fp32", format_b: str | None = None) -> int:
     """Multiply two operands of a format in its accumulator format (fp32, or int32 for int8).
+
+    `format_b` is the second operand's format where it differs: the two fp8 formats may meet.
 
     Raises
     ------
     HwsimError
-        If the format is unknown.
+        If a format is unknown, or the two may not meet.
 
     Examples
     --------
     >>> hex(multiply(0x3FC0, 0xC000, "bf16")), multiply(-7, 3, "int8")      # 1.5 · -2
     ('0xc0400000', -21)
+    >>> hex(multiply(0x3C, 0xC0, "fp8_e4m3", "fp8_e5m2"))                   # 1.5 · -2
+    '0xc0400000'
     """
+    other = format if format_b is None else second_format(format, format_b)
     if format == "int8":
         return a * b
-    x, y = decode(a, format), decode(b, format)
+    x, y = decode(a, format), decode(b, other)
     sign = x.sign ^ y.sign
     if "nan" in (x.kind, y.kind):
         return FP32.nan
@@ -179,6 +188,28 @@ def multiply(a: int, b: int, format: str = "fp32") -> int:
         zero = Number("finite", 0, 0, 0)
         return FP32.nan if zero in (x._replace(sign=0), y._replace(sign=0)) else sign << 31 | 0x7F800000
     return _encode(Number("finite", sign, x.mantissa * y.mantissa, x.exponent + y.exponent), FP32).bits
+
+
+def second_format(format: str, format_b: str | None) -> str:
+    """Give the format of a product's second operand, the first's unless named.
+
+    Raises
+    ------
+    HwsimError
+        If the array cannot multiply the two.
+
+    Examples
+    --------
+    >>> second_format("bf16", None), second_format("fp8_e4m3", "fp8_e5m2")
+    ('bf16', 'fp8_e5m2')
+    """
+    other = format if format_b is None else format_b
+    if other != format and not {format, other} <= _MIXED:
+        raise HwsimError(
+            f"a product of {format} and {other}: both operands have one format, or each one of "
+            f"{' and '.join(sorted(_MIXED))}; convert one of them"
+        )
+    return other
 
 
 def add(x: int, y: int) -> int:
@@ -305,6 +336,7 @@ def matmul(
     b: Sequence[Sequence[int]],
     *,
     operand_format: str,
+    operand_format_b: str | None = None,
     dataflow: str,
     rows: int,
     add_latency_cycles: int = 1,
@@ -319,7 +351,9 @@ def matmul(
     a, b : sequences of shape (m, k) and (k, n)
         Bits of the operands.
     operand_format : str
-        Their format.
+        Format of `a`, and of `b` unless named.
+    operand_format_b : str, optional
+        Format of `b`; it may differ where both are fp8 formats.
     dataflow, rows, add_latency_cycles, k_tile, k_segment
         As for `partial_sums`.
     accumulate : sequence of shape (m, n), optional
@@ -343,23 +377,24 @@ def matmul(
     options = {"add_latency_cycles": add_latency_cycles, "k_tile": k_tile, "k_segment": k_segment}
     sums = partial_sums(len(b), dataflow=dataflow, rows=rows, **options)  # type: ignore[arg-type]
     columns = list(zip(*b, strict=True))
+    formats = operand_format, second_format(operand_format, operand_format_b)
     return [
         [
-            _dot(row, column, operand_format, sums, None if accumulate is None else accumulate[i][j])
+            _dot(row, column, formats, sums, None if accumulate is None else accumulate[i][j])
             for j, column in enumerate(columns)
         ]
         for i, row in enumerate(a)
     ]
 
 
-def _dot(a: Sequence[int], b: Sequence[int], format: str, sums: list[PartialSum], line: int | None) -> int:
+def _dot(a: Sequence[int], b: Sequence[int], formats: tuple[str, str], sums: list[PartialSum], line: int | None) -> int:
     def plus(x: int, y: int) -> int:
-        return wrap_int32(x + y) if format == "int8" else add(x, y)
+        return wrap_int32(x + y) if formats[0] == "int8" else add(x, y)
 
     for partial in sums:
         s = 0
         for k in range(partial.start, partial.stop, partial.step):
-            s = plus(s, multiply(a[k], b[k], format))
+            s = plus(s, multiply(a[k], b[k], *formats))
         if partial.idle:
             s = plus(s, 0)
         line = s if line is None else plus(line, s)

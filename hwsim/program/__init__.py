@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hwsim.program.encoding import COMMAND_WORDS, decode, encode
 from hwsim.program.fields import (
     CAUSES,
     FIELDS,
@@ -29,6 +30,7 @@ from hwsim.program.vector_ops import VECTOR_OPS, VectorOp, VectorRule
 __all__ = [
     "CAUSES",
     "COMMAND_BYTES",
+    "COMMAND_WORDS",
     "FIELDS",
     "FORMAT_CODES",
     "RESOURCE_NAMES",
@@ -49,6 +51,8 @@ __all__ = [
     "VectorFlag",
     "VectorOp",
     "VectorRule",
+    "decode",
+    "encode",
     "mask",
     "pack_counts",
 ]

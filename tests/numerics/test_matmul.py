@@ -107,6 +107,56 @@ def test_long_dot_products_with_cancellation(name):
     assert np.all(np.abs(plain - exact) < 1)  # each of the 2048 pairs cancels, and the sums stay small
 
 
+MIXED = [("fp8_e4m3", "fp8_e5m2"), ("fp8_e5m2", "fp8_e4m3")]
+
+
+@pytest.mark.parametrize("formats", MIXED, ids="-".join)
+def test_all_pairs_of_the_two_fp8_formats(formats):
+    every = np.arange(256, dtype=np.uint8)
+    options = {"operand_format": formats[0], "operand_format_b": formats[1], "dataflow": "ws", "rows": 1}
+    got = numerics.matmul(every[:, None], every[None, :], **options)
+    want = [reference.add(0, reference.multiply(a, b, *formats)) for a in range(256) for b in range(256)]
+    cases.same(cases.bits_of(got), want)
+    with np.errstate(invalid="ignore"):
+        exact = np.multiply.outer(*(numerics.from_format(every, f).astype(np.float64) for f in formats))
+    finite = np.isfinite(exact)
+    np.testing.assert_array_equal(got[finite], exact[finite])  # of 3 + 2 mantissa bits nothing is rounded
+
+
+@pytest.mark.parametrize("options", DATAFLOWS, ids=lambda o: "-".join(map(str, o.values())))
+@pytest.mark.parametrize("kind", ["plain", "cancelling", "special"])
+@pytest.mark.parametrize("formats", MIXED, ids="-".join)
+def test_two_formats_keep_the_order(formats, kind, options):
+    rng = np.random.default_rng(24)
+    a, b = (operands(rng, kind, f, 5, 37, 5)[i] for i, f in enumerate(formats))
+    check(a, b, formats[0], operand_format_b=formats[1], **options)
+
+
+def test_two_formats_on_the_slow_kernel(monkeypatch):
+    rng = np.random.default_rng(25)
+    a, b = (operands(rng, "cancelling", f, 9, 40, 9)[i] for i, f in enumerate(MIXED[0]))
+    options = {"operand_format": MIXED[0][0], "operand_format_b": MIXED[0][1], "dataflow": "ws", "rows": 8}
+    fast = numerics.matmul(a, b, **options)
+    monkeypatch.setattr(arrays, "_mode", lambda *x: _kernels.FLUSHED)
+    cases.same(cases.bits_of(numerics.matmul(a, b, **options)), cases.bits_of(fast))
+
+
+@pytest.mark.parametrize("pair", [("bf16", "fp8_e4m3"), ("fp8_e5m2", "int8"), ("int8", "fp8_e5m2"), ("fp16", "fp32")])
+def test_other_mixtures_are_refused(pair):
+    a, b = (np.zeros((1, 1), numerics.storage_dtype(f)) for f in pair)
+    message = (
+        rf"^a product of {pair[0]} and {pair[1]}: both operands have one format, or each one of "
+        r"fp8_e4m3 and fp8_e5m2; convert one of them$"
+    )
+    options = {"operand_format": pair[0], "operand_format_b": pair[1], "dataflow": "ws", "rows": 1}
+    with pytest.raises(HwsimError, match=message):
+        numerics.matmul(a, b, **options)
+    with pytest.raises(HwsimError, match=message):
+        reference.matmul([[0]], [[0]], **options)
+    with pytest.raises(HwsimError, match=message):
+        reference.multiply(0, 0, *pair)
+
+
 def test_int8_beyond_the_exact_range_of_fp32():
     a, b = np.full((3, 5000), -128, np.int8), np.full((5000, 3), -128, np.int8)
     b[1::2, 1] = 127
@@ -187,13 +237,14 @@ def test_fast_and_slow_kernels_agree_where_both_may_run(name, monkeypatch):
 )
 def test_the_fast_kernel_runs_only_where_it_is_exact(a_exponent, b_exponent, mode):
     a, b = (np.full((4, 4), 2.0**e, np.float32) for e in (a_exponent, b_exponent))
-    assert arrays._mode(a, b, None, FLOATS["bf16"]) == getattr(_kernels, mode)
+    assert arrays._mode(a, b, None, FLOATS["bf16"], FLOATS["bf16"]) == getattr(_kernels, mode)
 
 
 def test_small_accumulator_lines_forbid_the_fast_kernel():
     a = np.ones((1, 1), np.float32)
     for exponent, mode in ((-103, _kernels.FUSED), (-104, _kernels.FLUSHED)):
-        assert arrays._mode(a, a, np.full((1, 1), 2.0**exponent, np.float32), FLOATS["bf16"]) == mode
+        line = np.full((1, 1), 2.0**exponent, np.float32)
+        assert arrays._mode(a, a, line, FLOATS["bf16"], FLOATS["bf16"]) == mode
 
 
 @pytest.mark.parametrize("name", FORMATS)
