@@ -31,7 +31,7 @@ from hwsim.mapping.stream import tile_stream
 from hwsim.mapping.vector import STREAMS, operands_of
 from hwsim.program import FIELDS, Program, Unit
 from hwsim.timing import command_times, simulate_events, simulate_rows
-from hwsim.workload import Network, training_graph
+from hwsim.workload import Network, inference_graph, training_graph
 from hwsim.workload.graph import Graph, Op, Phase, Role, Tensor
 
 
@@ -735,6 +735,11 @@ def test_every_stream_is_looked_at():
             if op.kind not in seen:
                 check_streamed_op(op, step, hw)
         seen |= {op.kind for op in ops}
+    inference = inference_graph(graph)
+    for op in inference.ops:
+        if op.kind == "batchnorm_inference":
+            check_streamed_op(op, inference, hw)
+            seen.add(op.kind)
     assert seen == set(STREAMS)
 
 
