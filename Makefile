@@ -11,7 +11,7 @@ test: $(INSTALLED)
 	$(BIN)/python -m pytest -m "not long"
 
 demo: $(INSTALLED)
-	@start=$$(date +%s); \
+	@start=$$(date +%s); rm -rf out/train; \
 	$(BIN)/hwsim train digits-cnn --data digits --hw edge-32x32-bf16 --epochs 10 --learning-rate 0.05 --out out/train && \
 	echo && \
 	$(BIN)/hwsim step resnet18 --hw edge-32x32-bf16 --batch 128 --optimizer momentum --out out/demo && \

@@ -65,6 +65,14 @@ Hardware = Annotated[
 DataflowName = Annotated[
     str | None, typer.Option("--dataflow", metavar="ws|os|is", help="Instead of the accelerator's own.")
 ]
+PrecisionName = Annotated[
+    str | None,
+    typer.Option(
+        "--precision",
+        metavar="NAME|FILE.toml",
+        help="fp32, bf16, fp16, fp8, int8 or int8-nearest. [default: the accelerator's own]",
+    ),
+]
 OptimizerName = Annotated[
     str, typer.Option("--optimizer", metavar="NAME", help="sgd, momentum, nesterov, adam or adamw.")
 ]
@@ -94,14 +102,17 @@ def step(
     batch: Batch = 128,
     optimizer: OptimizerName = "momentum",
     dataflow: DataflowName = None,
+    precision: PrecisionName = None,
     freeze: Frozen = None,
     out: Folder = None,
     json: JsonFile = None,
 ) -> None:
     """Simulate one training step of a network."""
     accelerator = _accelerator(hw, dataflow)
+    from hwsim.workload import precision_of
     from hwsim_models import build
 
+    formats = None if precision is None else precision_of(precision)
     graph = build(model, batch)
     if freeze:
         from hwsim.workload import freeze as frozen
@@ -113,7 +124,7 @@ def step(
     from hwsim.simulate import simulate
 
     _say_if_compiling()
-    result = simulate(graph, accelerator, optimizer=optimizer)
+    result = simulate(graph, accelerator, optimizer=optimizer, precision=formats)
     written: tuple[Path, ...] = ()
     if out is not None:
         from hwsim.report.files import write_all
@@ -137,6 +148,7 @@ def train(
         str | None,
         typer.Option("--hw", metavar="PRESET|FILE.toml", help=f"Accelerator. [default: {DEFAULT_HARDWARE}]"),
     ] = None,
+    dataflow: DataflowName = None,
     epochs: Annotated[
         int | None,
         typer.Option("--epochs", metavar="N", parser=_count, help=f"Epochs in all. [default: {TRAIN_EPOCHS}]"),
@@ -156,14 +168,7 @@ def train(
     learning_rate: Annotated[
         float | None, typer.Option("--learning-rate", metavar="X", help="Instead of the optimizer's own.")
     ] = None,
-    precision: Annotated[
-        str | None,
-        typer.Option(
-            "--precision",
-            metavar="NAME",
-            help="fp32, bf16, fp16, fp8, int8 or int8-nearest. [default: the accelerator's own]",
-        ),
-    ] = None,
+    precision: PrecisionName = None,
     seed: Annotated[
         int | None, typer.Option("--seed", metavar="N", help=f"Of all that is random. [default: {TRAIN_SEED}]")
     ] = None,
@@ -191,27 +196,43 @@ def train(
         if place == "":
             raise HwsimError(f"{name} must name a folder; it is empty")
     _check_outputs(None, json)
-    from hwsim.report.training import CHECKPOINT, TrainingDisplay, check_training_folder, reached
+    from hwsim.report.training import (
+        CHECKPOINT,
+        TrainingDisplay,
+        check_training_folder,
+        reached,
+        training_summary,
+        write_training,
+    )
     from hwsim.values.checkpoint import load, save
     from hwsim.values.training import TrainingError
 
     saved = None if resume is None else load(Path(resume) / CHECKPOINT)
     kept = {} if saved is None else saved.command
     data, epochs = data or kept.get("data", TRAIN_DATA), epochs or kept.get("epochs", TRAIN_EPOCHS)
+    until_accuracy = kept.get("until_accuracy") if until_accuracy is None else until_accuracy
     folder = resume if out is None else out
     if folder is not None:
+        if folder != resume and (Path(folder) / CHECKPOINT).exists():
+            raise HwsimError(
+                f"'{folder}' holds a training already; continue it with --resume {quote(folder)}, or name another "
+                "folder"
+            )
         check_training_folder(Path(folder))
-    training = _training(saved, model, data, hw, batch, optimizer, learning_rate, precision, seed)
+    training = _training(saved, model, data, hw, dataflow, batch, optimizer, learning_rate, precision, seed)
     if len(training.records) > epochs:
         raise HwsimError(f"--epochs is how many there are in all; the checkpoint has {len(training.records)}")
 
     def keep(place: Path) -> Path:
         place.mkdir(parents=True, exist_ok=True)
-        save(place / CHECKPOINT, training.checkpoint({"data": data, "epochs": epochs}))
+        command = {"data": _lasting(data), "epochs": epochs, "until_accuracy": until_accuracy}
+        save(place / CHECKPOINT, training.checkpoint(command))
+        if training.records:
+            write_training(training, place, training_summary(training, until_accuracy))
         return place / CHECKPOINT
 
     # What a user would lose is kept even where no folder was named.
-    rescue = Path(folder or f"hwsim-{training.step.name}")
+    rescue = Path(folder) if folder else _new_folder(f"hwsim-{training.step.name}")
     console = _console(stderr=json == "-")
     with _Interrupts() as interrupts, TrainingDisplay(training, epochs, console) as display:
         while len(training.records) < epochs and not reached(training, until_accuracy):
@@ -358,6 +379,7 @@ def _training(
     model: str,
     data: str,
     hw: str | None,
+    dataflow: str | None,
     batch: int | None,
     optimizer: str | None,
     learning_rate: float | None,
@@ -368,10 +390,17 @@ def _training(
     from hwsim_models import build
 
     config: dict[str, Any] = {} if saved is None else saved.config
+    if config:
+        _check_origin(config, model)
     graph = build(model, batch or config.get("batch", TRAIN_BATCH))
-    accelerator = _train_accelerator(hw, config)
-    chosen = _train_optimizer(optimizer, learning_rate, config)
-    formats = _train_precision(precision, accelerator, config)
+    try:
+        accelerator = _train_accelerator(hw, dataflow, config)
+        chosen = _train_optimizer(optimizer, learning_rate, config)
+        formats = _train_precision(precision, accelerator, config)
+    except HwsimError:
+        raise
+    except (KeyError, TypeError, ValueError):
+        raise HwsimError("the checkpoint's configuration is not one of this hwsim; begin anew") from None
     samples = _dataset(data).shaped(graph.tensors["input"].shape[1:])
     from hwsim.simulate import simulate
     from hwsim.values.training import Training, step_cost
@@ -391,12 +420,40 @@ def _training(
     return training
 
 
-def _train_accelerator(hw: str | None, config: dict[str, Any]) -> Accelerator:
+def _check_origin(config: dict[str, Any], model: str) -> None:
+    """Refuse a checkpoint of another hwsim, whose bits may differ, or of another network."""
+    from hwsim import __version__
+
+    if config.get("hwsim") != __version__:
+        raise HwsimError(
+            f"the checkpoint was written by hwsim {config.get('hwsim')}, this is {__version__}, which may give other "
+            "bits; continue with that version, or begin anew"
+        )
+    if config.get("model") != model:
+        raise HwsimError(f"the checkpoint is of {config.get('model')}, not of {model}; name that model, or begin anew")
+
+
+def _lasting(data: str) -> str:
+    """Give the samples' name with a path that holds from every folder."""
+    name, colon, folder = data.partition(":")
+    return f"{name}:{Path(folder).resolve()}" if colon else data
+
+
+def _new_folder(name: str) -> Path:
+    """Give the first of name, name-2, … that is not there yet."""
+    number = 1
+    while (place := Path(name if number == 1 else f"{name}-{number}")).exists():
+        number += 1
+    return place
+
+
+def _train_accelerator(hw: str | None, dataflow: str | None, config: dict[str, Any]) -> Accelerator:
     from hwsim.hardware import Accelerator
 
     if hw is None and config:
-        return Accelerator.model_validate(config["hardware"])
-    return _accelerator(hw or DEFAULT_HARDWARE, None)
+        accelerator = Accelerator.model_validate(config["hardware"])
+        return accelerator if dataflow is None else accelerator.with_dataflow(dataflow)
+    return _accelerator(hw or DEFAULT_HARDWARE, dataflow)
 
 
 def _train_optimizer(name: str | None, learning_rate: float | None, config: dict[str, Any]) -> Optimizer:

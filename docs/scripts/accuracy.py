@@ -15,7 +15,7 @@ import matplotlib.pyplot as plt
 from hwsim.hardware import load_accelerator
 from hwsim.simulate import simulate
 from hwsim.values import digits
-from hwsim.values.training import Training, step_cost
+from hwsim.values.training import StepCost, Training, step_cost
 from hwsim.workload import PRECISIONS
 from hwsim.workload.optimizers import Momentum
 from hwsim_models import build
@@ -29,22 +29,38 @@ COLOURS["int8-nearest"] = "#CC79A7"
 
 
 def train(model: str, precision: str, seed: int) -> dict[str, list[float]]:
-    """Train once; accuracy [%], loss and energy [mJ: value, low, high] after every epoch."""
-    graph, hw, data = build(model, BATCH), load_accelerator(HARDWARE), digits()
-    cost = step_cost(simulate(graph, hw, OPTIMIZER, precision))
-    training = Training(graph, hw, data, cost=cost, optimizer=OPTIMIZER, precision=precision, seed=seed)
+    """Train once; accuracy [%], loss, share of MACs with a zero operand and skipped steps after every epoch."""
+    training = Training(
+        build(model, BATCH),
+        load_accelerator(HARDWARE),
+        digits(),
+        cost=cost(model, precision),
+        optimizer=OPTIMIZER,
+        precision=precision,
+        seed=seed,
+    )
     records = [training.train_epoch() for _ in range(EPOCHS)]
     done = [record for record in records if record is not None]
     return {
-        "accuracy": [r.test_accuracy for r in done],
-        "loss": [r.loss for r in done],
-        "energy_mj": [r.energy_pj / 1e9 for r in done],
-        "energy_low_mj": [r.energy_low_pj / 1e9 for r in done],
-        "energy_high_mj": [r.energy_high_pj / 1e9 for r in done],
-        "gated": [r.gated_macs / r.macs for r in done],
+        "accuracy": [round(r.test_accuracy, 4) for r in done],
+        "loss": [round(r.loss, 6) for r in done],
+        "steps": [float(r.steps) for r in done],
         "skipped": [float(r.skipped_steps) for r in done],
-        "cycles": [float(r.cycles) for r in done],
+        "gated": [round(r.gated_macs / r.macs, 6) for r in done],
     }
+
+
+def cost(model: str, precision: str) -> StepCost:
+    """What a step costs."""
+    return step_cost(simulate(build(model, BATCH), load_accelerator(HARDWARE), OPTIMIZER, precision))
+
+
+def energy_mj(model: str, precision: str, run: dict[str, list[float]]) -> list[float]:
+    """Energy of a whole run [mJ]: value, low, high."""
+    of_step = cost(model, precision)
+    steps, skipped = int(run["steps"][-1]), int(run["skipped"][-1])
+    gated = run["gated"][-1] * of_step.macs * steps
+    return [float(pj) / 1e9 for pj in of_step.total_energy_pj(steps, skipped, gated)]
 
 
 def table(runs: dict[str, dict[str, list[dict[str, list[float]]]]]) -> str:
@@ -60,11 +76,11 @@ def table(runs: dict[str, dict[str, list[dict[str, list[float]]]]]) -> str:
         reference = mean(run["accuracy"][-1] for run in by_precision["bf16"])
         for precision, several in by_precision.items():
             last = [run["accuracy"][-1] for run in several]
-            energy = [mean(run[key][-1] for run in several) for key in ("energy_mj", "energy_low_mj", "energy_high_mj")]
+            value, low, high = map(mean, zip(*(energy_mj(model, precision, run) for run in several), strict=True))
             lines.append(
                 f"| `{precision}` | {mean(last):.2f} ({min(last):.2f} … {max(last):.2f}) | "
                 f"{mean(last) - reference:+.2f} | "
-                f"{energy[0]:.3g} [{energy[1]:.3g} … {energy[2]:.3g}] | {mean(r['gated'][-1] for r in several):.1%} | "
+                f"{value:.3g} [{low:.3g} … {high:.3g}] | {mean(r['gated'][-1] for r in several):.1%} | "
                 f"{mean(r['skipped'][-1] for r in several):.0f} |"
             )
     return "\n".join(lines)
@@ -115,7 +131,7 @@ weights. Energy is that of {epochs} epochs of training, tests not included; its 
 
 
 def main() -> None:
-    """Train, or with an argument only write the page again from the runs that are there."""
+    """Train; or, with any argument, only write the page again from the runs that are there, at the present prices."""
     store = DOCS / "accuracy.json"
     if len(sys.argv) > 1:
         runs = json.loads(store.read_text("utf-8"))
@@ -127,8 +143,7 @@ def main() -> None:
                 runs[model][precision] = [train(model, precision, seed) for seed in SEEDS]
                 last = [run["accuracy"][-1] for run in runs[model][precision]]
                 print(f"{model:14s} {precision:13s} " + "  ".join(f"{value:.2f} %" for value in last), flush=True)
-        rounded = json.dumps(json.loads(json.dumps(runs), parse_float=lambda text: round(float(text), 6)))
-        store.write_text(rounded + "\n", "utf-8")
+        store.write_text(json.dumps(runs) + "\n", "utf-8")
     picture(runs, DOCS / "images" / "accuracy.png")
     page = PAGE.format(
         epochs=EPOCHS, batch=BATCH, hardware=HARDWARE, momentum=OPTIMIZER.momentum, rate=OPTIMIZER.learning_rate,

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from hwsim.energy.actions import ACTIONS
 from hwsim.errors import HwsimError
 from hwsim.hardware import Accelerator, Dataflow
-from hwsim.program import COMMAND_BYTES, VECTOR_OPS, BMode, Field, Program, Unit, VectorField
+from hwsim.program import COMMAND_BYTES, VECTOR_OPS, BMode, Field, Program, Unit, VectorField, VectorFlag
 
 __all__ = ["Counts", "count_actions"]
 
@@ -142,7 +142,7 @@ def count_actions(program: Program, hw: Accelerator, cycles: int, gated_macs: in
         if unit == _MATRIX:
             _count_matrix(row, times, hw, totals)
         elif unit == _VECTOR:
-            vector_operations += _count_vector(row, times, totals)
+            vector_operations += _count_vector(row, times, hw.accumulator_format == "int32", totals)
         else:
             _count_transfer(program, item, row, times, hw, totals)
     macs = totals["array.macs"]
@@ -196,7 +196,7 @@ def _count_matrix(row: list[int], times: int, hw: Accelerator, totals: dict[str,
     totals["accumulator.read_bytes"] += times * 4 * (sums - first)
 
 
-def _count_vector(row: list[int], times: int, totals: dict[str, int]) -> int:
+def _count_vector(row: list[int], times: int, integer_sums: bool, totals: dict[str, int]) -> int:
     """Lane operations and accumulator traffic; gives the lane operations, conversions on the way out among them."""
     rule = _RULES[row[_OPCODE]]
     lanes = times * row[_LINES] * row[_COLUMNS]
@@ -207,9 +207,9 @@ def _count_vector(row: list[int], times: int, totals: dict[str, int]) -> int:
     if rule.action is not None:
         totals[rule.action] += lanes
         operations += lanes
-    if row[_FORMAT] and rule.action != "vector.converts":
-        totals["vector.converts"] += lanes
-        operations += lanes
+    converts = bool(row[_FORMAT]) + (integer_sums and row[_FLAGS] & VectorFlag.SUMS != 0)
+    totals["vector.converts"] += converts * lanes
+    operations += converts * lanes
     return operations
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from hwsim.errors import HwsimError
 from hwsim.hardware import Accelerator
+from hwsim.hardware.formats import array_formats
 from hwsim.mapping.layout import format_of
 from hwsim.mapping.matrix import MatrixSegment, conv_segments, gemm_segment, tile_segment
 from hwsim.mapping.stream import Stream, tile_stream
@@ -29,7 +30,7 @@ from hwsim.program import (
     VectorField,
     VectorFlag,
 )
-from hwsim.workload.graph import Graph, Op, Tensor
+from hwsim.workload.graph import Graph, Op, Role, Tensor
 
 __all__ = ["OpPlan", "Stored", "plan_key", "plan_op", "plan_segments"]
 
@@ -78,12 +79,14 @@ def plan_op(op: Op, graph: Graph, hw: Accelerator) -> OpPlan:
     Raises
     ------
     HwsimError
-        No lowering for the op's kind, or no tile fits the memories.
+        No lowering for the op's kind, a format that the array does not have, or no tile fits the memories.
     """
     tensors = operands_of(op, graph)
     stored = [Stored(format_of(t, hw), t.rounding) for t in tensors]
     matrix = _matrix_segments(op, tensors, hw)
     if matrix is not None:
+        for tensor, how in zip(tensors, stored, strict=True):
+            _check_operand(op, tensor, how.format, hw)
         segments, streams = matrix
         return plan_segments(segments, streams, hw, op.name, stored)
     if op.kind not in STREAMS:
@@ -92,6 +95,16 @@ def plan_op(op: Op, graph: Graph, hw: Accelerator) -> OpPlan:
             "hwsim/mapping/vector.py"
         )
     return plan_segments([], STREAMS[op.kind](op, tensors, hw), hw, op.name, stored)
+
+
+def _check_operand(op: Op, tensor: Tensor, format: str, hw: Accelerator) -> None:
+    """Refuse what the array reads, or rounds to, in a format that it does not have."""
+    formats = array_formats(hw.array.operand_format)
+    if format not in formats and tensor.role in (Role.INPUT, Role.WEIGHT, Role.ACTIVATION, Role.GRADIENT):
+        raise HwsimError(
+            f"{op.name}: '{tensor.name}' is stored as {format}, and the array of {hw.name} takes "
+            f"{' and '.join(formats)}; choose another precision, or an accelerator made by with_format('{format}')"
+        )
 
 
 @dataclass(frozen=True)

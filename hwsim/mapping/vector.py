@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from math import inf
 
+from hwsim.errors import HwsimError
 from hwsim.hardware import Accelerator
 from hwsim.mapping.layout import element_bytes, format_of, image_of, pitch
 from hwsim.mapping.matrix import Gap
@@ -344,6 +345,10 @@ def _batchnorm(op: Op, tensors: Sequence[Tensor], hw: Accelerator) -> list[Strea
     # x gamma beta running_mean running_var → y mean rstd running_mean running_var: operands 0 … 9
     x = tensors[0]
     count = x.elements // x.shape[-1]
+    if count < 2:
+        raise HwsimError(
+            f"{op.name}: batchnorm needs 2 values per channel or more, for an unbiased variance; it has {count}"
+        )
     new = op.attrs["momentum"]
     streams = []
     for part in _parts(x.shape[-1], hw):
@@ -380,7 +385,7 @@ def _batch_statistics(part: _Part, x: Tensor, count: int, new: float, eps: float
         part.do(V.CLAMP, variance, variance),
         part.do(V.MULTIPLY, t, mean, float(new)),
         replace(part.do(V.MULTIPLY_ADD, old_mean, old_mean, 1 - new), c=t),
-        part.do(V.MULTIPLY, t, variance, new * count / max(1, count - 1)),
+        part.do(V.MULTIPLY, t, variance, new * count / (count - 1)),
         replace(part.do(V.MULTIPLY_ADD, old_variance, old_variance, 1 - new), c=t),
         part.do(V.ADD, variance, variance, float(eps)),
         part.do(V.RECIPROCAL_ROOT, variance, variance),

@@ -53,7 +53,7 @@ class VectorRule:
 
 VECTOR_OPS: dict[VectorOp, VectorRule] = {
     VectorOp.COPY: VectorRule(1, None, "y = a"),
-    VectorOp.RESCALE: VectorRule(1, "vector.converts", "y = a · 2^E, rounded to the stored format"),
+    VectorOp.RESCALE: VectorRule(1, None, "y = a · 2^E, converted"),
     VectorOp.ADD_BIAS: VectorRule(2, "vector.adds", "y = a + bias of the output channel"),
     VectorOp.ADD: VectorRule(2, "vector.adds", "y = a + b"),
     VectorOp.SUBTRACT: VectorRule(2, "vector.adds", "y = a − b"),

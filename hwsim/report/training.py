@@ -97,6 +97,7 @@ def training_summary(training: Training, until_accuracy: float | None = None) ->
         "gated_macs": last.gated_macs,
         "gated_share": _share(last),
         "saturations": last.saturations,
+        "first_saturation": training.first_saturation or None,
         "until_accuracy": until_accuracy,
         "epochs_to_accuracy": first.epoch if first else None,
         **to_accuracy,
@@ -179,7 +180,7 @@ class TrainingDisplay:
     """
 
     def __init__(self, training: Training, epochs: int, console: Console) -> None:
-        self._training, self._epochs = training, epochs
+        self._training, self._epochs, self._told = training, epochs, False
         self._progress = Progress(
             TextColumn("epoch {task.fields[epoch]}"),
             BarColumn(bar_width=None),
@@ -228,6 +229,10 @@ class TrainingDisplay:
             f"{record.epoch:>5}  {record.loss:>6.4f}  {record.test_accuracy:>6.2f}  {100 * _share(record):>6.1f}  "
             f"{_energy(record):<30} {quantity(record.cycles, 'cycles')}"
         )
+        where = self._training.first_saturation
+        if where and not self._told:
+            self._told = True
+            notes.append(f"the first in {where}")
         self._progress.console.print(Text("  ".join([line, *notes])), soft_wrap=True)
 
 

@@ -28,7 +28,7 @@ __all__ = ["COMPILED_IN", "STATISTICS", "execute", "schedule"]
 
 #: Digest of the files whose code or numbers are compiled into `execute`: hwsim/numerics/_kernels.py and
 #: hwsim/program/fields.py, vector_ops.py (tests/rules/test_kernels.py).
-COMPILED_IN = "0933f38eb7a0e4ba"
+COMPILED_IN = "dec1630d4e94f077"
 
 #: What `execute` counts.
 STATISTICS = ("invalid", "overflow", "nonfinite", "macs", "gated_macs")
@@ -372,7 +372,7 @@ def _matrix(row, scratch, deep, floats, words, half, cols, rows, alpha, tables, 
     out = np.empty((m, n), np.float32)
     first = (row[_SLOT_C] * half) * cols
     if integers:
-        total = np.zeros((m, n), np.int32)
+        total = np.zeros((m, n), np.int64)
         bounds, none = np.empty(1, np.int64), np.zeros(1, np.bool_)
         for start in range(0, k, _EXACT_INT8_PRODUCTS):
             stop = min(start + _EXACT_INT8_PRODUCTS, k)
@@ -382,8 +382,8 @@ def _matrix(row, scratch, deep, floats, words, half, cols, rows, alpha, tables, 
             numerics.matmul_alone(run, panels, bounds, none, True, numerics.FUSED, out)
             for i in range(m):
                 for j in range(n):
-                    total[i, j] += np.int32(out[i, j])
-        _scatter_integers(row, total, words, first, cols, taps, channels)
+                    total[i, j] += np.int64(out[i, j])
+        statistics[_INVALID] += _scatter_integers(row, total, words, first, cols, taps, channels)
         return
     adds = flags & _ADDS
     if adds:
@@ -499,14 +499,18 @@ def _scatter(row, out, floats, first, cols, taps, channels, write):  # type: ign
 
 @njit(cache=True)
 def _scatter_integers(row, total, words, first, cols, taps, channels):  # type: ignore[no-untyped-def]
+    """Write or add sums modulo 2^32; gives how many left the range of int32."""
+    wrapped = 0
     adds = row[_FLAGS] & _ADDS
     if not adds:
         words[first : first + row[_LINES] * cols] = 0
     for i in range(total.shape[0]):
         for j in range(total.shape[1]):
             place = first + _sum_place(row, i, j, cols, taps, channels)
-            old = np.int64(words[place]) if adds else 0
-            words[place] = np.uint32((old + np.int64(total[i, j])) & 0xFFFFFFFF)
+            total_here = total[i, j] + (np.int64(np.int32(words[place])) if adds else 0)
+            wrapped += total_here != np.int64(np.int32(total_here & 0xFFFFFFFF))
+            words[place] = np.uint32(total_here & 0xFFFFFFFF)
+    return wrapped
 
 
 # ---- vector -----------------------------------------------------------------------------------------------------
@@ -516,6 +520,8 @@ def _scatter_integers(row, total, words, first, cols, taps, channels):  # type: 
 def _across_lanes(row, floats, source, target, columns):  # type: ignore[no-untyped-def]
     """Sum or maximum over the lanes of a line, in lane 0."""
     x = floats[source : source + columns].copy()
+    for lane in range(columns):
+        x[lane] = _canonical(_flush(x[lane]))
     half = 1 << (row[_PASSES] - 1)
     while half:
         for lane in range(half):
@@ -580,7 +586,8 @@ def _vector(row, integers, floats, words, half, cols, state, leap, constants, st
                         x = _bits(_scaled(result[lane], row[_V_EXPONENT]))
                         bits, invalid, overflow = _converted(x, code, stochastic, drawn[0, lane])
                         words[d + lane] = bits
-                        statistics[_INVALID] += invalid
+                        # An infinity that saturates would otherwise be gone without a trace.
+                        statistics[_INVALID] += invalid or (code in (_INT8, _E4M3) and x & 0x7FFFFFFF == 0x7F800000)
                         statistics[_OVERFLOW] += overflow
 
 

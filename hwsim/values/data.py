@@ -61,6 +61,14 @@ class Dataset:
     test_x: Images
     test_y: Labels
 
+    def __post_init__(self) -> None:
+        for part, x, y in (("training", self.train_x, self.train_y), ("test", self.test_x, self.test_y)):
+            if len(x) != len(y) or not len(x):
+                raise HwsimError(
+                    f"{self.name}: the {part} samples and their labels must be as many, and one or more; they are "
+                    f"{len(x)} and {len(y)}"
+                )
+
     def shaped(self, sample: Sequence[int]) -> Dataset:
         """Return the same data with samples of another shape, in row-major order.
 
@@ -76,7 +84,10 @@ class Dataset:
         """
         sample, own = tuple(sample), self.train_x.shape[1:]
         if prod(sample) != prod(own):
-            raise HwsimError(f"{self.name}: one sample is {own}; a network that reads {sample} cannot be trained on it")
+            raise HwsimError(
+                f"{self.name}: one sample is {own}; a network that reads {sample} cannot be trained on it; "
+                "choose another of both"
+            )
         return replace(self, train_x=self.train_x.reshape(-1, *sample), test_x=self.test_x.reshape(-1, *sample))
 
     def batches(self, batch: int, seed: int, epoch: int) -> Iterator[tuple[Images, Labels]]:

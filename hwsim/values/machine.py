@@ -30,6 +30,8 @@ __all__ = ["Core", "Machine", "OpValues", "order_of"]
 
 Bits = NDArray[Any]
 
+_LARGEST_LABEL = 2**31 - 1
+
 #: Exponents of formats that are scaled; those of 32-bit words are 0.
 _SCALED = frozenset(name for name, code in FORMAT_CODES.items() if code)
 
@@ -43,7 +45,7 @@ class OpValues:
     op, kind, phase
         The op.
     invalid : int
-        Conversions of a NaN.
+        Conversions of a NaN, or of an infinity to a format that has none; sums of int8 products that left int32.
     overflow : int
         Conversions of a number beyond the target's largest, saturated ones included.
     nonfinite : int
@@ -240,13 +242,15 @@ class Machine:
         Raises
         ------
         HwsimError
-            If the graph has no such tensor, or it has another shape.
+            If the graph has no such tensor, it has another shape, or a label is no whole number.
         """
         tensor, format = self._tensor(name)
         array = np.asarray(values, np.float64)
         if array.shape != tensor.shape:
             raise HwsimError(f"{name}: the tensor is {tensor.shape}; the array given is {array.shape}")
         if format == "int32":
+            if (array != np.rint(array)).any() or (np.abs(array) > _LARGEST_LABEL).any():
+                raise HwsimError(f"{name}: class labels are whole numbers of 32 bits; one of those given is not")
             self.restore(name, array.astype(np.int32))
             return
         scaled = np.ldexp(array, -self.exponents[name]).astype(np.float32)

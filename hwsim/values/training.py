@@ -25,7 +25,7 @@ from hwsim.values.checkpoint import Checkpoint, check_agreement
 from hwsim.values.data import Dataset
 from hwsim.values.reference import initial, run
 from hwsim.values.scaling import LossScaling, TensorScaling, faulty, scaling_of
-from hwsim.workload import Optimizer, inference_graph, training_graph
+from hwsim.workload import Optimizer, inference_graph, macs, training_graph
 from hwsim.workload.graph import Graph, Phase, Role
 from hwsim.workload.optimizers import optimizer_of
 from hwsim.workload.precision import Precision, default_precision, precision_of, with_precision
@@ -82,6 +82,10 @@ class StepCost:
         Energy of the step in which no MAC has a zero operand, and of its updates alone: value, low, high [pJ].
     gated_pj : ndarray of shape (3,), dtype float64
         What a MAC with a zero operand costs more than another one [pJ]; below zero.
+    hardware : str
+        Name of the accelerator; empty for a cost that is not of one step on one accelerator.
+    macs : int
+        MACs of the step.
     """
 
     cycles: int
@@ -89,6 +93,8 @@ class StepCost:
     energy_pj: Energies
     update_energy_pj: Energies
     gated_pj: Energies
+    hardware: str = ""
+    macs: int = 0
 
     def total_cycles(self, steps: int, skipped: int) -> int:
         """Cycles of `steps` steps, `skipped` of them without updates."""
@@ -132,6 +138,8 @@ def step_cost(step: TimedStep) -> StepCost:
         return pj
 
     return StepCost(
+        hardware=step.hardware.name,
+        macs=round(sum(float(op.actions[ACTIONS.index("array.macs")]) for op in step.ops)),
         cycles=sum(op.cycles for op in step.ops),
         update_cycles=sum(op.cycles for op in updates),
         energy_pj=total(step.ops),
@@ -234,6 +242,8 @@ class Training:
         The epochs that are done.
     updates, macs, saturations : int
         So far.
+    first_saturation : str
+        Where a value was first beyond the largest of its format: op, phase and step; empty if none was.
 
     Raises
     ------
@@ -263,6 +273,15 @@ class Training:
         self.step = with_precision(step, self.precision)
         self._input, self._labels, self._loss, self._logits = _ends(self.step, data)
         self.data = data.shaped(self.step.tensors[self._input].shape[1:])
+        if cost.hardware and (cost.hardware, cost.macs) != (
+            self.hw.name,
+            sum(macs(op, self.step) for op in self.step.ops),
+        ):
+            raise HwsimError(
+                f"{self.step.name}: the cost given is of {cost.macs:,} MACs on {cost.hardware}, not of this step on "
+                f"{self.hw.name}; simulate the same network, batch, optimizer and precision"
+            )
+        _check_finite(self.data)
         first_batch = next(self.data.batches(graph.batch, seed, epoch=0))  # refuses a batch that is too large
         self._to_backward = [op for op in self.step.ops if op.phase is not Phase.UPDATE]
         self._updates = [op for op in self.step.ops if op.phase is Phase.UPDATE]
@@ -279,6 +298,7 @@ class Training:
         self.skipped: list[bool] = []
         self.records: list[EpochRecord] = []
         self.updates = self.macs = self.saturations = 0
+        self.first_saturation = ""
 
     def _begin(self, x: NDArray[Any], y: NDArray[Any]) -> None:
         """Write the initial parameters, with exponents that fit them and the first batch."""
@@ -389,7 +409,11 @@ class Training:
         self.gated_macs.append(sum(int(v.gated_macs) for v in values))
         self.macs += sum(int(v.macs) for v in values)
         # What saturated backwards in a skipped step has been answered by the scaling.
-        self.saturations += sum(int(v.overflow) for v in values if not skipped or v.phase is Phase.FORWARD)
+        saturated = [v for v in values if v.overflow and (not skipped or v.phase is Phase.FORWARD)]
+        self.saturations += sum(int(v.overflow) for v in saturated)
+        if saturated and not self.first_saturation:
+            first = saturated[0]
+            self.first_saturation = f"op '{first.op}' ({first.kind}, {first.phase}) in step {self.steps:,}"
 
     def _check(self, values: Sequence[OpValues], before: _State) -> None:
         found = self.scaling.stops(values)
@@ -402,12 +426,12 @@ class Training:
         if found.nonfinite:
             what = f"stored {found.nonfinite:,} infinities or NaNs"
         elif found.invalid:
-            what = f"converted {found.invalid:,} NaNs"
+            what = f"converted or summed {found.invalid:,} numbers that its format cannot hold"
         else:
             what = f"had {found.overflow:,} values beyond the largest of its format, at the least loss scale"
         sentence = (
             f"{self.step.name}: op '{found.op}' ({found.kind}, {found.phase}) {what} {when}; "
-            "it is the first to do so; a smaller learning rate may help"
+            "it is the first to do so; begin anew with a smaller learning rate"
         )
         return TrainingError(sentence, found.op, str(found.phase), step)
 
@@ -487,6 +511,7 @@ class Training:
             "updates": self.updates,
             "macs": self.macs,
             "saturations": self.saturations,
+            "first_saturation": self.first_saturation,
             "scaling": state.scaling,
             "exponents": state.exponents,
             "records": [asdict(record) for record in self.records],
@@ -517,7 +542,7 @@ class Training:
         self.skipped = arrays["skipped"].tolist()
         self.records = [EpochRecord(**record) for record in progress["records"]]
         self.updates, self.macs = progress["updates"], progress["macs"]
-        self.saturations = progress["saturations"]
+        self.saturations, self.first_saturation = progress["saturations"], progress["first_saturation"]
 
     def loss_scale(self) -> int | None:
         """L of loss scaling, None with another policy."""
@@ -556,9 +581,18 @@ def _ends(step: Graph, data: Dataset) -> tuple[str, str, str, str]:
         )
     logits, labels = losses[0].inputs
     classes, largest = step.tensors[logits].shape[1], int(max(data.train_y.max(), data.test_y.max()))
-    if largest >= classes:
-        raise HwsimError(f"{step.name}: it has {classes} classes; the labels of {data.name} are 0 to {largest}")
+    least = int(min(data.train_y.min(), data.test_y.min()))
+    if least < 0 or largest >= classes:
+        raise HwsimError(f"{step.name}: it has {classes} classes; the labels of {data.name} are {least} to {largest}")
     return inputs[0], labels, losses[0].outputs[0], logits
+
+
+def _check_finite(data: Dataset) -> None:
+    """Refuse samples that are not numbers, which a narrow format might hide."""
+    for name, samples in (("training", data.train_x), ("test", data.test_x)):
+        wrong = np.flatnonzero(~np.isfinite(samples.reshape(len(samples), -1)).all(axis=1))
+        if wrong.size:
+            raise HwsimError(f"{data.name}: {name} sample {wrong[0]} holds an infinity or a NaN; take it out")
 
 
 def _digest(*parts: bytes) -> str:

@@ -90,7 +90,9 @@ class Precision:
             if getattr(self, field) == "fp32":
                 self._one_of(f"{field}_rounding", _ROUNDINGS[:1], f"fp32 {field} never lose bits when they are stored")
         self._one_of("scaling", _SCALINGS)
-        if self.operand_format != "int8":
+        if self.operand_format == "int8":
+            self._one_of("scaling", _SCALINGS[2:], "without exponents every weight below 1/2 would be stored as 0")
+        else:
             self._one_of("scaling", _SCALINGS[:2], "one exponent per tensor is for int8")
         if not isinstance(self.master_weights, bool):
             raise self._error("master_weights", ("true", "false"))

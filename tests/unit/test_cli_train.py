@@ -144,7 +144,8 @@ def test_a_nan_is_reported_and_the_state_before_it_kept(capsys: pytest.CaptureFi
     assert main([*ARGUMENTS, "--epochs", "1", "--learning-rate", "1e30", "--out", "o"]) == 2
     assert capsys.readouterr().err == (
         "hwsim: digits-mlp: op 'fc2' (linear, forward) stored 320 infinities or NaNs in step 2, epoch 1; it is the "
-        f"first to do so; a smaller learning rate may help; the state before it is in {Path('o/checkpoint.npz')}\n"
+        "first to do so; begin anew with a smaller learning rate; the state before it is in "
+        f"{Path('o/checkpoint.npz')}\n"
     )
     assert load(Path("o/checkpoint.npz")).arrays["loss"].size == 1
 
@@ -210,7 +211,10 @@ def test_bad_input_is_refused_in_one_sentence(
 
 
 def test_models_that_do_not_fit_the_data_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    sentence = "digits: one sample is (8, 8, 1); a network that reads (32, 32, 3) cannot be trained on it"
+    sentence = (
+        "digits: one sample is (8, 8, 1); a network that reads (32, 32, 3) cannot be trained on it; "
+        "choose another of both"
+    )
     assert refusal(capsys, "train", "resnet18") == sentence
 
 
@@ -231,8 +235,11 @@ def test_resume_with_other_options_is_refused(capsys: pytest.CaptureFixture[str]
     ]
     for options, sentence in cases:
         assert refusal(capsys, *again, *options) == sentence
-    assert refusal(capsys, "train", "digits-cnn", "--resume", "o").startswith(
-        "the checkpoint has model digits-mlp, this run digits-cnn; "
+    assert refusal(capsys, "train", "digits-cnn", "--resume", "o") == (
+        "the checkpoint is of digits-mlp, not of digits-cnn; name that model, or begin anew"
+    )
+    assert refusal(capsys, *ARGUMENTS, "--out", "o") == (
+        "'o' holds a training already; continue it with --resume o, or name another folder"
     )
     Path("o/checkpoint.npz").write_bytes(before[: len(before) // 2])
     assert "is truncated, damaged, or not a checkpoint of hwsim; use another copy" in refusal(capsys, *again)

@@ -90,7 +90,7 @@ def test_samples_of_another_shape() -> None:
     data = few().shaped((4,))
     assert (data.train_x.shape, data.test_x.shape) == ((10, 4), (2, 4))
     assert data.train_x[1].tolist() == [4, 5, 6, 7]
-    message = "few: one sample is (2, 2, 1); a network that reads (5,) cannot be trained on it"
+    message = "few: one sample is (2, 2, 1); a network that reads (5,) cannot be trained on it; choose another of both"
     with pytest.raises(HwsimError, match=f"^{re.escape(message)}$"):
         few().shaped((5,))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numba
 import numpy as np
 import pytest
@@ -321,6 +323,54 @@ def test_counts_name_what_was_not_finite():
     machine.write("fc.weight", [[1, 1, 1], [1, -1, np.nan]])
     (counts,) = machine.run()
     assert (counts.op, counts.invalid, counts.overflow, counts.nonfinite) == ("fc", 2, 0, 3)
+
+
+def test_sums_that_leave_int32_are_counted():
+    net = Network("long", batch=1)
+    graph = net.input((140_000,)).linear(1, bias=False, name="fc").mean_squared_error()
+    machine = Machine(type(graph)(graph.name, graph.batch, graph.tensors, graph.ops[:1]), accelerator(fmt="int8"))
+    for name in ("input", "fc.weight"):
+        machine.restore(name, np.full((1, 140_000), 127, np.int8))
+    (counts,) = machine.run()
+    assert counts.invalid == 1
+    machine.restore("fc.weight", np.full((1, 140_000), 100, np.int8))
+    (counts,) = machine.run()
+    assert counts.invalid == 0
+
+
+def test_an_infinity_that_saturates_is_counted():
+    net = Network("tiny", batch=1)
+    graph = net.input((2,)).linear(2, name="fc").mean_squared_error()
+    machine = Machine(type(graph)(graph.name, graph.batch, graph.tensors, graph.ops[:1]), accelerator(fmt="fp8_e4m3"))
+    machine.write("fc.bias", [np.inf, 500.0])
+    (counts,) = machine.run()
+    assert (counts.invalid, counts.overflow, counts.nonfinite) == (1, 2, 0)
+    assert machine.read("fc").tolist() == [[448, 448]]
+
+
+@pytest.mark.parametrize(("fmt", "other"), [("bf16", "fp32"), ("bf16", "int8"), ("int8", "bf16"), ("int8", "fp8_e4m3")])
+def test_formats_that_the_array_does_not_have_are_refused(fmt, other):
+    net = Network("tiny", batch=1)
+    graph = net.input((2,)).linear(2, name="fc").mean_squared_error()
+    tensors = {name: replace(t, format=other) if name == "input" else t for name, t in graph.tensors.items()}
+    with pytest.raises(HwsimError, match=rf"^fc: 'input' is stored as {other}, and the array of edge-8x8-bf16 takes "):
+        Machine(type(graph)(graph.name, graph.batch, tensors, graph.ops[:1]), accelerator(fmt=fmt))
+
+
+@pytest.mark.parametrize("label", [0.5, 2.0**33])
+def test_labels_are_whole_numbers(label):
+    net = Network("tiny", batch=1)
+    step = net.input((2,)).linear(2, name="fc").softmax_cross_entropy()
+    labels = next(t.name for t in step.tensors.values() if t.role is Role.LABEL)
+    with pytest.raises(HwsimError, match="class labels are whole numbers of 32 bits"):
+        Machine(step, accelerator()).write(labels, [label])
+
+
+def test_batchnorm_of_one_value_per_channel_is_refused():
+    net = Network("tiny", batch=1)
+    graph = net.input((2,)).linear(2, name="fc").batchnorm(name="bn").mean_squared_error()
+    with pytest.raises(HwsimError, match=r"^bn: batchnorm needs 2 values per channel or more"):
+        Machine(graph, accelerator())
 
 
 def test_memory_is_given_back_bit_for_bit_and_bad_names_and_shapes_are_refused():

@@ -212,7 +212,11 @@ def test_energy_counts_macs_with_a_zero_operand_as_they_occur() -> None:
 
 FAULTS = {
     "forward": (("fc2", 2), {"nonfinite": 3}, "op 'fc2' (linear, forward) stored 3 infinities or NaNs"),
-    "backward": (("fc2.dgrad", 2), {"invalid": 1000}, "op 'fc2.dgrad' (linear_dgrad, dgrad) converted 1,000 NaNs"),
+    "backward": (
+        ("fc2.dgrad", 2),
+        {"invalid": 1000},
+        "op 'fc2.dgrad' (linear_dgrad, dgrad) converted or summed 1,000 numbers that its format cannot hold",
+    ),
     "update": (
         ("fc1.weight.update", 2),
         {"nonfinite": 1},
@@ -229,7 +233,7 @@ def test_training_stops_where_a_nan_first_appears_and_is_put_back(case: str) -> 
     with pytest.raises(TrainingError) as raised:
         trained.train_epoch(on_step=lambda: states.append(trained.checkpoint()))
     assert str(raised.value) == (
-        f"digits-mlp: {sentence} in step 2, epoch 1; it is the first to do so; a smaller learning rate may help"
+        f"digits-mlp: {sentence} in step 2, epoch 1; it is the first to do so; begin anew with a smaller learning rate"
     )
     assert (raised.value.op, raised.value.step) == (where[0], 2)
     now = trained.checkpoint()
@@ -556,7 +560,8 @@ def test_what_cannot_be_trained_is_refused() -> None:
         ({"model": nine}, "nine: it has 9 classes; the labels of digits are 0 to 9"),
         (
             {"model": "lenet"},
-            "digits: one sample is (8, 8, 1); a network that reads (32, 32, 3) cannot be trained on it",
+            "digits: one sample is (8, 8, 1); a network that reads (32, 32, 3) cannot be trained on it; "
+            "choose another of both",
         ),
         ({"batch": 101}, "digits: batch must be from 1 to the 100 training samples; it is 101"),
         ({"seed": 2**32}, "seed must be from 0 to 2^32 - 1; it is 4294967296"),
