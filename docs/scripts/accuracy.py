@@ -80,10 +80,15 @@ def table(runs: dict[str, dict[str, list[dict[str, list[float]]]]]) -> str:
             lines.append(
                 f"| `{precision}` | {mean(last):.2f} ({min(last):.2f} … {max(last):.2f}) | "
                 f"{mean(last) - reference:+.2f} | "
-                f"{value:.3g} [{low:.3g} … {high:.3g}] | {mean(r['gated'][-1] for r in several):.1%} | "
+                f"{_three(value)} [{_three(low)} … {_three(high)}] | {mean(r['gated'][-1] for r in several):.1%} | "
                 f"{mean(r['skipped'][-1] for r in several):.0f} |"
             )
     return "\n".join(lines)
+
+
+def _three(value: float) -> str:
+    """Three digits, without an exponent."""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
 
 def picture(runs: dict[str, dict[str, list[dict[str, list[float]]]]], path: Path) -> None:
