@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 
 from hwsim.errors import HwsimError
 from hwsim.hardware import Dataflow, load_accelerator
-from hwsim.mapping import gemm_segment, plan_segments
-from hwsim.numerics import Lfsr, from_format, matmul, storage_dtype, to_format
-from hwsim.program import Field, MoveField, Semaphore, Unit
+from hwsim.mapping import _kernels, gemm_segment, plan_segments
+from hwsim.mapping.matrix import machine_vector
+from hwsim.mapping.plan import Stored, _set_formats
+from hwsim.numerics import FLOATS, Lfsr, from_format, matmul, storage_dtype, to_format
+from hwsim.program import FIELDS, Field, MoveField, Program, Semaphore, Unit
 from hwsim.values.machine import Core, Machine, order_of
 from hwsim.values.reference import initial, run
 from hwsim.workload import Network, training_graph
@@ -371,6 +373,84 @@ def test_batchnorm_of_one_value_per_channel_is_refused():
     graph = net.input((2,)).linear(2, name="fc").batchnorm(name="bn").mean_squared_error()
     with pytest.raises(HwsimError, match=r"^bn: batchnorm needs 2 values per channel or more"):
         Machine(graph, accelerator())
+
+
+#: What `fc` counts of the rows below: conversions of NaN, beyond the largest, infinities and NaNs stored.
+COUNTS = {"bf16": (1, 1, 3), "fp16": (1, 1, 3), "fp8_e5m2": (1, 1, 3), "fp8_e4m3": (1, 1, 1), "fp32": (0, 0, 3)}
+
+
+@pytest.mark.parametrize("fmt", COUNTS)
+def test_counts_of_every_float_format(fmt):
+    """One plain number, one that is rounded beyond the largest, a NaN, an infinity (448 in e4m3)."""
+    net = Network("tiny", batch=4)
+    graph = net.input((2,)).linear(1, bias=False, name="fc").mean_squared_error()
+    machine = Machine(type(graph)(graph.name, graph.batch, graph.tensors, graph.ops[:1]), accelerator(fmt=fmt))
+    f = FLOATS[fmt]
+    exponent = (f.largest >> f.mantissa_bits) - f.bias
+    largest = float(from_format(np.array([f.largest], f"u{f.bits // 8}").view(storage_dtype(fmt)), fmt)[0])
+    machine.write("input", [[1, 1], [largest, 1.5 * 2.0 ** (exponent - f.mantissa_bits - 1)], [np.nan, 0], [np.inf, 0]])
+    machine.write("fc.weight", [[1, 1]])
+    (counts,) = machine.run()
+    assert (counts.invalid, counts.overflow, counts.nonfinite) == COUNTS[fmt]
+
+
+def test_counts_of_int8_are_saturations_of_both_signs():
+    net = Network("tiny", batch=4)
+    graph = net.input((2,)).linear(1, bias=False, name="fc").mean_squared_error()
+    machine = Machine(type(graph)(graph.name, graph.batch, graph.tensors, graph.ops[:1]), accelerator(fmt="int8"))
+    machine.write("input", [[100, 27], [100, 28], [-100, -27], [-100, -28]])
+    machine.write("fc.weight", [[1, 1]])
+    (counts,) = machine.run()
+    assert (counts.invalid, counts.overflow, counts.nonfinite) == (0, 2, 0)
+    assert machine.stored("fc").ravel().tolist() == [127, 127, -127, -127]
+
+
+@pytest.mark.parametrize("flow", ["ws", "is", "os"])
+@pytest.mark.parametrize("fmt", ["bf16", "int8"])
+def test_lanes_without_a_sum_count_nothing(flow, fmt):
+    """Five outputs of five samples on four columns: what lay in the other lanes is converted with them."""
+    net = Network("tiny", batch=5)
+    graph = net.input((3,)).linear(5, bias=False, name="fc").mean_squared_error()
+    hw = accelerator(flow=flow, fmt=fmt)
+    machine = Machine(type(graph)(graph.name, graph.batch, graph.tensors, graph.ops[:1]), hw)
+    machine.core.accumulator[:] = 0x7FFFFFFF  # a NaN, or more than int8 holds
+    machine.write("input", np.ones((5, 3)))
+    machine.write("fc.weight", np.ones((5, 3)))
+    (counts,) = machine.run()
+    assert (machine.stored("fc") == machine.stored("fc")[0, 0]).all()
+    assert (counts.invalid, counts.overflow, counts.nonfinite) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("rows", [2, 4])
+@pytest.mark.parametrize("flow", ["ws", "is", "os"])
+def test_idle_rows_make_a_flushed_minus_zero_plus(flow, rows):
+    """2^-126 - 1.5 * 2^-126 is flushed to -0, to which every row without an operand adds +0."""
+    gemm = Gemm(accelerator(rows, flow=flow), 1, 2, 1, wgrad=True)
+    assert gemm.plan.tiles[0]["B"] == 2
+    a, b = (to_format(np.ldexp(np.array(v, np.float32), -63), "bf16") for v in ([[1], [1]], [[1], [-1.5]]))
+    found = gemm.run(a, b)[0]
+    assert found.view(np.uint32).item() == (0 if rows == 4 and flow != "os" else 0x80000000)
+
+
+@pytest.mark.parametrize("flow", ["ws", "is", "os"])
+def test_int8_sums_beyond_the_exact_range_of_fp32(flow):
+    """In one command, longer than any that the search chooses."""
+    k = 5000
+    gemm = Gemm(accelerator(flow=flow, fmt="int8", scratchpad=1 << 17), 3, k, 3, wgrad=True)
+    tile = dict.fromkeys(_kernels.TILE, 1) | {"B": k, "C": 3, "N": 3, "EXPANDED": 0, "ORDER": 0}
+    segment = gemm_segment(3, k, 3, gemm.hw, wgrad=True)
+    items, steps = np.zeros((_kernels.MAX_ITEMS, FIELDS), np.int64), np.zeros((_kernels.MAX_STEPS, 4), np.int64)
+    vectors = np.array(segment.values), machine_vector(gemm.hw), np.array(list(tile.values()))
+    used, moved = _kernels.emit(*vectors, items, steps)
+    program = Program(items[:used].copy(), steps[:moved].copy())
+    _set_formats(program, [Stored("int8"), Stored("int8"), Stored("fp32")])
+    flat = program.expand()
+    assert (flat[:, Field.UNIT] == Unit.MATRIX).sum() == 1
+    rng = np.random.default_rng(4)
+    a, b = (rng.integers(100, 128, (k, 3)).astype(np.int8) for _ in range(2))
+    exact = b.T.astype(np.int64) @ a.astype(np.int64)
+    assert exact.min() > 1 << 24
+    assert (gemm.run(a, b, flat=flat)[0] == exact.astype(np.float32)).all()
 
 
 def test_memory_is_given_back_bit_for_bit_and_bad_names_and_shapes_are_refused():
