@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 from hwsim.errors import HwsimError
 from hwsim.program.fields import FIELDS, Field, Unit
 
-__all__ = ["COMMAND_WORDS", "decode", "encode"]
+__all__ = ["COMMAND_WORDS", "FIRST_COLUMN", "FIRST_WORD", "HEAD", "MASKS", "decode", "encode"]
 
 #: Words of one command.
 COMMAND_WORDS = 32
 #: First column that is a word of its own, and the word that holds it.
-_FIRST, _WORD = int(Field.OPERAND), 2
+FIRST_COLUMN, FIRST_WORD = int(Field.OPERAND), 2
 
-# Fields of word 0: column, lowest bit, bits.
-_HEAD = (
+#: Fields of word 0: column, lowest bit, bits.
+HEAD = (
     (Field.UNIT, 0, 3),
     (Field.OPCODE, 3, 5),
     (Field.SLOT_A, 8, 1),
@@ -28,8 +28,8 @@ _HEAD = (
     (Field.SLOT_C, 10, 1),
     (Field.DEFER, 16, 16),
 )
-# Fields of word 1.
-_MASKS = ((Field.WAIT, 0, 16), (Field.POST, 16, 16))
+#: Fields of word 1.
+MASKS = ((Field.WAIT, 0, 16), (Field.POST, 16, 16))
 
 
 def encode(flat: NDArray[np.int64]) -> NDArray[np.uint32]:
@@ -65,21 +65,21 @@ def encode(flat: NDArray[np.int64]) -> NDArray[np.uint32]:
     if (unit > Unit.CONTROL).any():
         raise HwsimError("only flat commands can be encoded; expand the program's loops first")
     words = np.zeros((len(flat), COMMAND_WORDS), np.uint32)
-    rest = flat[:, _FIRST:].copy()
+    rest = flat[:, FIRST_COLUMN:].copy()
     barrier = unit == Unit.CONTROL
     masks = flat[:, [Field.WAIT, Field.POST]].copy()
     rest[barrier, 0], rest[barrier, 1] = masks[barrier, 0] & 0xFFFFFFFF, masks[barrier, 0] >> 32
     masks[barrier, 0] = 0
-    for word, fields, source in ((0, _HEAD, flat), (1, _MASKS, None)):
+    for word, fields, source in ((0, HEAD, flat), (1, MASKS, None)):
         for i, (field, shift, bits) in enumerate(fields):
             values = masks[:, i] if source is None else source[:, field]
             _check(field.name, values, 0, (1 << bits) - 1)
             words[:, word] |= (values << shift).astype(np.uint32)
-    for column in range(_FIRST, FIELDS):
-        values = rest[:, column - _FIRST]
+    for column in range(FIRST_COLUMN, FIELDS):
+        values = rest[:, column - FIRST_COLUMN]
         # Addresses and words of scalars use all 32 bits, coordinates and steps are signed.
         _check(Field(column).name, values, -(1 << 31), (1 << 32) - 1)
-        words[:, _WORD + column - _FIRST] = (values & 0xFFFFFFFF).astype(np.uint32)
+        words[:, FIRST_WORD + column - FIRST_COLUMN] = (values & 0xFFFFFFFF).astype(np.uint32)
     return words
 
 
@@ -96,13 +96,13 @@ def decode(words: NDArray[np.uint32]) -> NDArray[np.int64]:
     """
     flat = np.zeros((len(words), FIELDS), np.int64)
     wide = words.astype(np.int64)
-    for word, fields in ((0, _HEAD), (1, _MASKS)):
+    for word, fields in ((0, HEAD), (1, MASKS)):
         for field, shift, bits in fields:
             flat[:, field] = wide[:, word] >> shift & ((1 << bits) - 1)
-    flat[:, _FIRST:] = words[:, _WORD:].astype(np.int32)
+    flat[:, FIRST_COLUMN:] = words[:, FIRST_WORD:].astype(np.int32)
     barrier = flat[:, Field.UNIT] == Unit.CONTROL
-    flat[barrier, Field.WAIT] = wide[barrier, _WORD] | wide[barrier, _WORD + 1] << 32
-    flat[barrier, _FIRST : _FIRST + 2] = 0
+    flat[barrier, Field.WAIT] = wide[barrier, FIRST_WORD] | wide[barrier, FIRST_WORD + 1] << 32
+    flat[barrier, FIRST_COLUMN : FIRST_COLUMN + 2] = 0
     return flat
 
 

@@ -1,0 +1,175 @@
+"""The dispatcher: commands in program order, each to its unit's queue, and barriers.
+
+Normative: docs/contracts/cycles.md, section 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from enum import IntEnum
+from typing import Any
+
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from hwsim.hardware import Accelerator, Dataflow
+from hwsim.program import UNIT_NAMES, Unit, VectorOp
+from hwsim_rtl.control.command import COMMAND
+from hwsim_rtl.control.semaphores import SEMAPHORES
+
+__all__ = ["Dispatch", "Fault", "Opcodes", "legal_opcodes"]
+
+Opcodes = Mapping[Unit, Collection[int]]
+_UNITS = len(UNIT_NAMES)
+#: Codes of dataflows in matrix commands.
+_DATAFLOWS = {Dataflow.WEIGHT_STATIONARY: 0, Dataflow.INPUT_STATIONARY: 1, Dataflow.OUTPUT_STATIONARY: 2}
+
+
+class Fault(IntEnum):
+    """Why the control has stopped before the program's end."""
+
+    NONE = 0
+    UNIT = 1  # the command names no unit
+    OPCODE = 2  # its unit has no such operation
+    SEMAPHORE = 3  # it waits for or posts a semaphore beyond the ten
+    BARRIER = 4  # the program does not begin with a barrier
+    OVERFLOW = 5  # a semaphore would hold more than 255 tokens
+    UNDERFLOW = 6  # two units took one token
+    DEADLOCK = 7  # every unit is idle, and nothing can ever start
+    FETCH = 8  # the memory gave an error instead of a command
+
+
+def legal_opcodes(hw: Accelerator) -> Opcodes:
+    """Give the opcodes that an accelerator's units take.
+
+    Examples
+    --------
+    >>> from hwsim.hardware import load_accelerator
+    >>> opcodes = legal_opcodes(load_accelerator("edge-8x8-int8"))
+    >>> opcodes[Unit.LOAD], opcodes[Unit.MATRIX], max(opcodes[Unit.VECTOR])
+    ((0, 1, 2), (0,), 22)
+    """
+    return {
+        Unit.LOAD: (0, 1, 2),
+        Unit.MATRIX: (_DATAFLOWS[hw.array.dataflow],),
+        Unit.VECTOR: tuple(int(op) for op in VectorOp),
+        Unit.STORE: (0, 2),  # of tiles and of streams; both from the accumulator
+        Unit.CONTROL: (0,),
+    }
+
+
+class Dispatch(wiring.Component):
+    """Hands out the command at the head of the buffer, δ cycles after the last one at the earliest.
+
+    Parameters
+    ----------
+    pace_cycles : int
+        δ.
+    opcodes : mapping of Unit to collection of int
+        What each unit, and `Unit.CONTROL`, takes.
+
+    Members
+    -------
+    start, commands : In(1), In(32)
+        Begin a program of so many commands.
+    run : In(1)
+        The program runs.
+    head, valid : In(COMMAND), In(1)
+        The next command, if it has come.
+    accepts : In(4)
+        Units whose queues take a command in this cycle. May depend on `offers` only for queues that are not empty.
+    drained : In(1)
+        Every command that was dispatched before this cycle has ended.
+    offers : Out(4)
+        The unit, if any, for which a command may be dispatched in this cycle as far as pace and order go.
+    pushes : Out(4)
+        The unit, if any, to which it is.
+    flush : Out(1)
+        A barrier, or the end, is at the dispatcher.
+    barrier : Out(1)
+        It takes effect in this cycle.
+    finish : Out(1)
+        It is the end of the program.
+    take : Out(1)
+        The command at the head is dispatched, or the barrier at the head takes effect.
+    blocked : Out(1)
+        A command, or the end, is at the dispatcher and does not go on in this cycle.
+    fault : Out(4)
+        `Fault` of the command at the dispatcher, which then does not go on.
+    index : Out(32)
+        Commands of this program that went on before this cycle.
+    """
+
+    def __init__(self, pace_cycles: int, opcodes: Opcodes) -> None:
+        self._pace, self._opcodes = pace_cycles, opcodes
+        super().__init__(
+            {
+                "start": In(1),
+                "commands": In(32),
+                "run": In(1),
+                "head": In(COMMAND),
+                "valid": In(1),
+                "accepts": In(_UNITS),
+                "drained": In(1),
+                "offers": Out(_UNITS),
+                "pushes": Out(_UNITS),
+                "flush": Out(1),
+                "barrier": Out(1),
+                "finish": Out(1),
+                "take": Out(1),
+                "blocked": Out(1),
+                "fault": Out(Fault),
+                "index": Out(32),
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        """Build the dispatcher."""
+        m = Module()
+        commands, pace, fresh = Signal(32), Signal(range(self._pace)), Signal()
+        at_end, ready, here, legal = Signal(), Signal(), Signal(), Signal()
+        fault = self._fault(m, fresh, at_end)
+        m.d.comb += [
+            at_end.eq(self.index == commands),
+            ready.eq(self.run & (pace == 0)),
+            here.eq(ready & (at_end | self.valid)),
+            self.fault.eq(Mux(here, fault, Fault.NONE)),
+            legal.eq(here & (fault == Fault.NONE)),
+            self.pushes.eq(self.offers & self.accepts),
+            self.flush.eq(legal & (at_end | (self.head.unit == Unit.CONTROL))),
+            self.barrier.eq(self.flush & self.drained),
+            self.finish.eq(self.barrier & at_end),
+            self.take.eq(self.pushes.any() | (self.barrier & ~at_end)),
+            self.blocked.eq(legal & ~self.take & ~self.barrier),
+        ]
+        for unit in range(_UNITS):
+            m.d.comb += self.offers[unit].eq(legal & ~at_end & (self.head.unit == unit))
+
+        with m.If(self.take):
+            m.d.sync += [pace.eq(self._pace - 1), self.index.eq(self.index + 1), fresh.eq(0)]
+        with m.Elif(pace != 0):
+            m.d.sync += pace.eq(pace - 1)
+        with m.If(self.start):
+            m.d.sync += [commands.eq(self.commands), self.index.eq(0), pace.eq(0), fresh.eq(1)]
+        return m
+
+    def _fault(self, m: Module, fresh: Signal, at_end: Signal) -> Signal:
+        """Judge the command at the head, or the end."""
+        fault, known = Signal(Fault), Signal()
+        head = self.head
+        with m.Switch(head.unit):
+            for unit, opcodes in self._opcodes.items():
+                with m.Case(unit):
+                    m.d.comb += known.eq(sum((head.opcode == code for code in opcodes), start=0) != 0)
+        with m.If(fresh & (at_end | (head.unit != Unit.CONTROL))):
+            m.d.comb += fault.eq(Fault.BARRIER)
+        with m.Elif(at_end):
+            m.d.comb += fault.eq(Fault.NONE)
+        with m.Elif(head.unit > Unit.CONTROL):
+            m.d.comb += fault.eq(Fault.UNIT)
+        with m.Elif(~known):
+            m.d.comb += fault.eq(Fault.OPCODE)
+        with m.Elif(head.wait[SEMAPHORES:].any() | head.post[SEMAPHORES:].any()):
+            m.d.comb += fault.eq(Fault.SEMAPHORE)
+        return fault
