@@ -17,6 +17,7 @@ from hwsim.hardware import Accelerator, load_accelerator
 from hwsim.program import Program
 from hwsim.program.fields import CAUSES, FIELDS, RESOURCE_NAMES
 from hwsim.results import MEMORY_CATEGORIES, OpResult, Span, StepResult
+from hwsim.workload import Precision
 from hwsim.workload.graph import Graph, Phase, Role, Tensor
 
 CHANNELS = (64, 64, 64, 128, 128, 256, 256, 512, 512)
@@ -206,8 +207,10 @@ def fakes(monkeypatch: pytest.MonkeyPatch, fake_gemm: Callable[..., FakeGemm]) -
     simulate = ModuleType("hwsim.simulate")
     calls: list[dict[str, Any]] = []
 
-    def step(graph: Graph, hardware: Accelerator, optimizer: str = "momentum") -> StepResult:
-        calls.append({"graph": graph, "hardware": hardware, "optimizer": optimizer})
+    def step(
+        graph: Graph, hardware: Accelerator, optimizer: str = "momentum", precision: Precision | None = None
+    ) -> StepResult:
+        calls.append({"graph": graph, "hardware": hardware, "optimizer": optimizer, "precision": precision})
         return make_step(hardware, graph.batch, optimizer)
 
     vars(simulate).update(simulate=step, gemm=fake_gemm, spans=make_spans, calls=calls)

@@ -123,6 +123,7 @@ def test_step_prints_tables(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_step_passes_its_options_on(capsys: pytest.CaptureFixture[str], fakes: ModuleType) -> None:
     options = ["--hw", "edge-8x8-bf16", "--dataflow", "os", "--batch", "4", "--optimizer", "adam", "--freeze", "conv1"]
+    options += ["--precision", "int8"]
     assert main(["step", "fakenet", *options]) == 0
     (call,) = fakes.calls
     assert (call["hardware"].name, call["hardware"].array.dataflow, call["optimizer"]) == (
@@ -130,6 +131,7 @@ def test_step_passes_its_options_on(capsys: pytest.CaptureFixture[str], fakes: M
         "os",
         "adam",
     )
+    assert call["precision"].name == "int8"
     graph = call["graph"]
     assert (graph.batch, graph.tensors["conv1.weight"].trainable, graph.tensors["fc.bias"].trainable) == (
         4,
