@@ -1,0 +1,149 @@
+"""The scratchpad: banks of one-element-wide sub-banks, skewed, so that a row or a column is read in one cycle.
+
+Normative: docs/contracts/program.md, section 3; how it is built: docs/rtl-dma.md.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from amaranth.hdl import C, Cat, Module, Mux, Signal, Value
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from hwsim_rtl.dma.align import add_modulo, bits_for, rotate
+from hwsim_rtl.dma.box import Geometry
+from hwsim_rtl.dma.load import scratchpad_write
+from hwsim_rtl.memory.bank import Bank
+
+__all__ = ["Scratchpad", "scratchpad_read"]
+
+
+def scratchpad_read(g: Geometry) -> data.StructLayout:
+    """A read of `D` elements: consecutive columns of a line, or, `by_lane`, one lane of consecutive lines.
+
+    `place` is the first element's, `row` the number of its line in the tile modulo D; a column beyond the last lane
+    lies `wrap` lines further on.
+    """
+    return data.StructLayout({"place": g.place, "row": g.lane_bits, "wrap": g.line_bits, "by_lane": 1})
+
+
+class Scratchpad(wiring.Component):
+    """Operand memory: two reads of a line, or of a lane of consecutive lines, and one write of a beat, a cycle.
+
+    Latency: data one cycle after the read; what is written in a cycle can be read in the next. The three accesses of a
+    cycle must be to different banks.
+
+    Parameters
+    ----------
+    geometry : Geometry
+        Of banks, lines and elements.
+
+    Attributes
+    ----------
+    memories : list of list of Bank
+        By bank and sub-bank.
+
+    Members
+    -------
+    read_a, read_b : In(stream of `scratchpad_read`, always ready)
+        Reads of the operands A and B.
+    data_a, data_b : Out(array of D elements)
+        What was read in the cycle before.
+    write : In(stream of `scratchpad_write`, always ready)
+        Beat to write.
+    conflict : Out(1)
+        Two accesses of this cycle met in one bank: a program that no mapping makes.
+    """
+
+    def __init__(self, geometry: Geometry) -> None:
+        self.geometry = g = geometry
+        self.memories = [[Bank(g.operand_bits, g.bank_lines) for _ in range(g.deep)] for _ in range(g.banks)]
+        read = stream.Signature(scratchpad_read(g), always_ready=True)
+        elements = data.ArrayLayout(g.operand_bits, g.deep)
+        super().__init__(
+            {
+                "read_a": In(read), "read_b": In(read), "data_a": Out(elements), "data_b": Out(elements),
+                "write": In(stream.Signature(scratchpad_write(g), always_ready=True)), "conflict": Out(1),
+            }
+        )  # fmt: skip
+
+    def elaborate(self, platform: Any) -> Module:
+        """Build it: every sub-bank finds the line that each access reads or writes there."""
+        m, g = Module(), self.geometry
+        reads = {name: getattr(self, f"read_{name}") for name in "ab"}
+        lines = {name: self._lines(m, name, port.payload) for name, port in reads.items()}
+        write_lines, enables, elements = self._written(m)
+        offset = bits_for(g.bank_lines) if g.bank_lines > 1 else 0
+        found = {name: [C(0, g.operand_bits)] * g.deep for name in reads}
+        met = []
+        for bank in range(g.banks):
+            for sub in range(g.deep):
+                memory = m.submodules[f"bank_{bank}_{sub}"] = self.memories[bank][sub]
+                wants = {name: reads[name].valid & (lines[name][sub][offset:] == bank) for name in reads}
+                writes = self.write.valid & enables[sub] & (write_lines[sub][offset:] == bank)
+                m.d.comb += [
+                    memory.read.eq(wants["a"] | wants["b"]),
+                    memory.read_address.eq(Mux(wants["a"], lines["a"][sub], lines["b"][sub])[:offset]),
+                    memory.write.eq(writes),
+                    memory.write_address.eq(write_lines[sub][:offset]),
+                    memory.write_data.eq(elements[sub]),
+                ]
+                met += [wants["a"] & wants["b"], writes & (wants["a"] | wants["b"])]
+                for name, want in wants.items():
+                    was = Signal(name=f"{name}_was_{bank}_{sub}")
+                    m.d.sync += was.eq(want)
+                    found[name][sub] = found[name][sub] | (memory.read_data & was.replicate(g.operand_bits))
+        m.d.comb += self.conflict.eq(Cat(met).any())
+        for name, port in reads.items():
+            self._give(m, name, port.payload, found[name])
+        return m
+
+    def _amount(self, access: Any) -> Value:
+        """Sub-bank of the first element: its line and its lane, modulo D."""
+        return add_modulo(access.row, access.place.lane, self.geometry.deep)[0]
+
+    def _lines(self, m: Module, name: str, access: Any) -> Any:
+        """Line that an access reads, by sub-bank."""
+        g = self.geometry
+        amount = Signal(bits_for(g.deep), name=f"{name}_amount")
+        m.d.comb += amount.eq(self._amount(access))
+        passed = self._passed(m, access, amount, name)
+        lines = []
+        for sub in range(g.deep):
+            line = Signal(g.line_bits, name=f"{name}_line_{sub}")
+            along = access.place.line + sub - amount + Mux(amount > sub, g.deep, 0)
+            across = access.place.line + Mux(passed[sub], access.wrap, 0)
+            m.d.comb += line.eq(Mux(access.by_lane, along, across))
+            lines.append(line)
+        return lines
+
+    def _passed(self, m: Module, access: Any, amount: Any, name: str) -> Any:
+        """Whether a sub-bank's element lies in the block of columns behind that of the first element."""
+        deep = self.geometry.deep
+        beyond = [access.place.lane + i >= deep for i in range(deep)]
+        return rotate(m, beyond, amount, f"{name}_beyond")
+
+    def _written(self, m: Module) -> Any:
+        """Line, enable and element of the beat to write, by sub-bank."""
+        g, beat = self.geometry, self.write.payload
+        amount = Signal(bits_for(g.deep), name="write_amount")
+        m.d.comb += amount.eq(self._amount(beat))
+        idle = g.deep - len(beat.elements)
+        elements = [beat.elements[i] for i in range(len(beat.elements))] + [C(0, g.operand_bits)] * idle
+        enables = [beat.enable[i] for i in range(len(beat.elements))] + [C(0, 1)] * idle
+        passed = self._passed(m, beat, amount, "write")
+        lines = []
+        for sub in range(g.deep):
+            line = Signal(g.line_bits, name=f"write_line_{sub}")
+            m.d.comb += line.eq(beat.place.line + Mux(passed[sub], beat.wrap, 0))
+            lines.append(line)
+        return lines, rotate(m, enables, amount, "enable"), rotate(m, elements, amount, "element")
+
+    def _give(self, m: Module, name: str, access: Any, found: Any) -> None:
+        """Turn what the sub-banks read back into the order of elements."""
+        g = self.geometry
+        amount = Signal(bits_for(g.deep), name=f"{name}_turn")
+        m.d.sync += amount.eq(self._amount(access))
+        ordered = rotate(m, found, amount, f"{name}_element", back=True)
+        m.d.comb += [getattr(self, f"data_{name}")[i].eq(element) for i, element in enumerate(ordered)]
