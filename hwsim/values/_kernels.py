@@ -159,7 +159,7 @@ def _element(dram8, dram16, dram32, width, at):  # type: ignore[no-untyped-def]
 
 @njit(cache=True)
 def _scaled(y, exponent):  # type: ignore[no-untyped-def]
-    """Y · 2^exponent, with DAZ, FTZ and infinity."""
+    """Give y · 2^exponent, with DAZ, FTZ and infinity."""
     y = _flush(y)
     if exponent == 0 or y == _ZERO or y != y or abs(y) == np.float32(np.inf):
         return _canonical(y)
@@ -173,6 +173,7 @@ def _scaled(y, exponent):  # type: ignore[no-untyped-def]
 
 @njit(cache=True)
 def _load(row, dram8, dram16, dram32, scratch, deep, words, half, cols, tables):  # type: ignore[no-untyped-def]
+    """Move a box of lines into the accumulator, widened, or into the scratchpad."""
     code = row[_FORMAT]
     width = _width(code)
     count = row[_LINE_BYTES] // width
@@ -233,6 +234,7 @@ def _is_nonfinite(bits, code):  # type: ignore[no-untyped-def]
 
 @njit(cache=True)
 def _store(row, dram8, dram16, dram32, words, half, cols, statistics):  # type: ignore[no-untyped-def]
+    """Move a box of lines from the accumulator to memory, and count what is not finite."""
     code = row[_FORMAT]
     width = _width(code)
     count = row[_LINE_BYTES] // width
