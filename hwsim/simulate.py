@@ -18,7 +18,7 @@ from hwsim.energy.counting import count_actions
 from hwsim.errors import HwsimError
 from hwsim.hardware import Accelerator, load_accelerator
 from hwsim.mapping import OpPlan, gemm_segment, plan_key, plan_op, plan_segments
-from hwsim.mapping.layout import dispatch_cycles, stored_bytes
+from hwsim.mapping.layout import dispatch_cycles, first_dispatch_cycles, stored_bytes
 from hwsim.program import CAUSES, COMMAND_BYTES, RESOURCE_NAMES, UNIT_NAMES, Field, Program, Unit, VectorOp
 from hwsim.results import MEMORY_CATEGORIES, OpResult, Span, StepResult
 from hwsim.timing import command_times, simulate_rows
@@ -223,7 +223,7 @@ def spans(step: StepResult, op_index: int, limit: int) -> tuple[Span, ...]:
     hw = step.hardware
     flat = program.expand(limit)
     times = command_times(flat, hw.control.queue_depth, dispatch_cycles(hw))
-    shift = hw.dram.latency_cycles + dispatch_cycles(hw) if op_index == 0 else 0
+    shift = first_dispatch_cycles(hw) if op_index == 0 else 0
     found = []
     for row, (start, end, _) in zip(flat.tolist(), times.tolist(), strict=True):
         if row[Field.UNIT] != Unit.CONTROL:
@@ -302,7 +302,7 @@ def _attribution(busy: NDArray[np.int64], stalls: NDArray[np.int64]) -> dict[str
 
 def _with_fetch(result: OpResult, hw: Accelerator, prices: PriceList) -> OpResult:
     """Add the fetch of a program's very first command, which nothing hides."""
-    extra = hw.dram.latency_cycles + dispatch_cycles(hw)
+    extra = first_dispatch_cycles(hw)
     counts = result.actions.copy()
     counts[ACTIONS.index("dram.background_cycles")] += extra
     counts[ACTIONS.index("leakage.cycles")] += extra

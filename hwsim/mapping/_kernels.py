@@ -551,7 +551,7 @@ def _drain(rows, r, s, m, t, costs, px, c, n, bias_line, defer, counters, kinds,
     """Finish an output tile: add the bias, rescale and round, store; gives (items, steps)."""
     lines, width, slot = costs[SUM_SPACE], costs[SUM_COLUMNS], counters[2] % 2
     if s[BIAS]:
-        _vector(rows, r, m, _BIAS, lines, width, _SUM_FULL | _IN_FULL, _REST_FREE, slot)
+        _vector(rows, r, m, _BIAS, lines, width, _SUM_FULL | _IN_FULL, 0, slot)
         rows[r, F_FLAGS] = _SUMS
         rows[r, V_B] = bias_line
         # The bias runs along the lanes, or, in a transposed tile, along the lines.
@@ -565,7 +565,9 @@ def _drain(rows, r, s, m, t, costs, px, c, n, bias_line, defer, counters, kinds,
             rows[r, V_B + 3] = 1
         kinds[r, 0] = 2
         r += 1
-    _vector(rows, r, m, _RESCALE, lines, width, 0 if s[BIAS] else _SUM_FULL, _OUT_FULL, slot)
+    # The bias's lines are free once the whole half is: a load beside this command would need a second write port.
+    waits, posts = (0, _OUT_FULL | _REST_FREE) if s[BIAS] else (_SUM_FULL, _OUT_FULL)
+    _vector(rows, r, m, _RESCALE, lines, width, waits, posts, slot)
     rows[r, F_FLAGS] = 0 if s[BIAS] else _SUMS
     rows[r, F_OPERAND] = 3 if s[BIAS] else 2
     kinds[r, 0] = 2

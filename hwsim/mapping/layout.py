@@ -9,7 +9,16 @@ from hwsim.hardware.formats import FORMAT_BITS
 from hwsim.program import COMMAND_BYTES
 from hwsim.workload.graph import Role, Tensor
 
-__all__ = ["Image", "dispatch_cycles", "element_bytes", "format_of", "image_of", "pitch", "stored_bytes"]
+__all__ = [
+    "Image",
+    "dispatch_cycles",
+    "element_bytes",
+    "first_dispatch_cycles",
+    "format_of",
+    "image_of",
+    "pitch",
+    "stored_bytes",
+]
 
 _OPERAND_ROLES = frozenset({Role.INPUT, Role.WEIGHT, Role.ACTIVATION, Role.GRADIENT})
 
@@ -26,6 +35,11 @@ class Image:
 def dispatch_cycles(hw: Accelerator) -> int:
     """Cycles between two dispatched commands, δ of the cycle contract."""
     return -(-COMMAND_BYTES // hw.control.fetch_bytes_per_cycle)
+
+
+def first_dispatch_cycles(hw: Accelerator) -> int:
+    """Cycles from a program's start to its first dispatch: the command is fetched, and prepared, δ each."""
+    return hw.dram.latency_cycles + 2 * dispatch_cycles(hw)
 
 
 def pitch(elements: int, element_bytes: int, bus: int) -> int:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from amaranth.back import rtlil
-from amaranth.hdl import ClockDomain, ClockSignal, Elaboratable, Fragment, Instance, Module, ResetSignal, Value
+from amaranth.hdl import ClockDomain, ClockSignal, Const, Elaboratable, Fragment, Instance, Module, ResetSignal, Value
 from amaranth.hdl._ir import PortDirection
 from amaranth.lib import wiring
 
@@ -121,8 +121,11 @@ class _Shared:
 
 
 def _ports(component: wiring.Component) -> Iterator[tuple[str, Value, wiring.Flow]]:
+    """Ports but for constants, such as the `ready` of a stream that is always ready."""
     for path, member, value in component.signature.flatten(component):
-        yield "__".join(map(str, path)), Value.cast(value), member.flow
+        port = Value.cast(value)
+        if not isinstance(port, Const):
+            yield "__".join(map(str, path)), port, member.flow
 
 
 def _fragments(fragment: Fragment) -> Iterator[Fragment]:

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from hwsim.energy import ACTIONS, price_list
 from hwsim.errors import HwsimError
 from hwsim.hardware import Accelerator, load_accelerator
-from hwsim.mapping.layout import dispatch_cycles
+from hwsim.mapping.layout import first_dispatch_cycles
 from hwsim.program import RESOURCE_NAMES
 from hwsim.results import MEMORY_CATEGORIES, OpResult, StepResult
 from hwsim.simulate import simulate
@@ -105,7 +105,7 @@ class Case:
     @property
     def first_fetch_cycles(self) -> int:
         """Cycles that the first op has on top, whatever it is."""
-        return self.hw.dram.latency_cycles + dispatch_cycles(self.hw)
+        return first_dispatch_cycles(self.hw)
 
     def own_cycles(self, step: StepResult, index: int) -> int:
         """Cycles of an op without the fetch of the step's first command."""

@@ -124,7 +124,7 @@ def assert_runs_as_timed(run: Run, of: Case, shape: tuple[int, int, int]) -> Non
     queue_depth, fetch_bytes, latency = shape
     pace = 128 // fetch_bytes
     line = simulate_events(of.rows, queue_depth, pace)
-    expected = np.stack([line.dispatch, line.start, line.end], axis=1) + latency + pace
+    expected = np.stack([line.dispatch, line.start, line.end], axis=1) + latency + 2 * pace
     assert (run.done, run.error) == (True, Fault.NONE), f"{run.error!r} at command {run.error_index}"
     wrong = np.flatnonzero((run.times != expected).any(axis=1))
     first = wrong[0] if wrong.size else 0
@@ -132,8 +132,8 @@ def assert_runs_as_timed(run: Run, of: Case, shape: tuple[int, int, int]) -> Non
         f"{wrong.size} of {len(expected)} commands differ, first {first} ({Unit(of.rows[first, 0]).name}): dispatch, "
         f"start, end {run.times[first].tolist()}, expected {expected[first].tolist()}"
     )
-    assert run.cycles == line.cycles + latency + pace
-    solved = command_times(of.rows, queue_depth, pace)[:, [2, 0, 1]] + latency + pace
+    assert run.cycles == line.cycles + latency + 2 * pace
+    solved = command_times(of.rows, queue_depth, pace)[:, [2, 0, 1]] + latency + 2 * pace
     assert (run.times == solved).all()
 
 
@@ -529,7 +529,7 @@ def test_programs_that_lose_a_token_run_as_timed_or_are_found_dead(verilated, tm
             else:
                 queue_depth, fetch_bytes, latency = SHAPES[i]
                 line = simulate_events(of.rows, queue_depth, 128 // fetch_bytes)
-                assert (run.times[:, 1] == line.start + latency + 128 // fetch_bytes).all()
+                assert (run.times[:, 1] == line.start + latency + 2 * (128 // fetch_bytes)).all()
 
 
 def test_slow_memory_delays_commands_and_loses_none(verilated, tmp_path):
@@ -541,10 +541,10 @@ def test_slow_memory_delays_commands_and_loses_none(verilated, tmp_path):
         for of, run in zip(own, runs, strict=True):
             assert (run.done, run.error) == (True, Fault.NONE)
             line = simulate_events(of.rows, shape[0], pace)
-            assert (run.times[:, 0] >= line.dispatch + shape[2] + pace).all()
+            assert (run.times[:, 0] >= line.dispatch + shape[2] + 2 * pace).all()
             assert (np.diff(run.times[:, 0]) >= pace).all()
             assert (run.times[:, 1] >= run.times[:, 0]).all()
-            late += run.cycles - (line.cycles + shape[2] + pace)
+            late += run.cycles - (line.cycles + shape[2] + 2 * pace)
         assert late > 0
 
 

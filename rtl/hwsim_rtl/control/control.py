@@ -5,25 +5,43 @@ Normative: docs/contracts/cycles.md, section 1. What happens in which cycle is i
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from amaranth.hdl import C, Cat, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
-from amaranth.lib.data import Layout
+from amaranth.lib.data import Layout, StructLayout
 from amaranth.lib.wiring import In, Out, connect, flipped
 
+from hwsim.errors import HwsimError
 from hwsim.hardware import Accelerator
 from hwsim.program import COMMAND_BYTES, UNIT_NAMES, Unit
-from hwsim_rtl.control.command import COMMAND, COMMAND_BITS, UNIT_COMMANDS
+from hwsim_rtl.control.command import UNIT_COMMANDS
 from hwsim_rtl.control.dispatch import Dispatch, Fault, Opcodes, legal_opcodes
 from hwsim_rtl.control.fetch import ADDRESS_BITS, Fetch, FetchSignature
+from hwsim_rtl.control.prepare import Preparer, Words
 from hwsim_rtl.control.queue import Queue
 from hwsim_rtl.control.semaphores import SEMAPHORES, Semaphores
 from hwsim_rtl.control.tickets import Tickets
 
-__all__ = ["Control", "FetchSignature", "UnitSignature"]
+__all__ = ["SEEN", "Control", "FetchSignature", "UnitSignature"]
 
 _UNITS = tuple(Unit(u) for u in range(len(UNIT_NAMES)))
+
+
+#: What counters and a trace can see in a cycle: that a program begins, runs, meets a barrier; and per unit that a command
+#: starts, that it would be one that is just dispatched, that it lacks a token, that the unit is free, that one ends.
+SEEN = StructLayout(
+    {
+        **dict.fromkeys(("begins", "runs", "barrier"), 1),
+        **dict.fromkeys(("starts", "new", "lacks", "free", "ends"), len(UNIT_NAMES)),
+    }
+)
+
+
+def _item(layout: Layout) -> StructLayout:
+    """What a queue keeps of a command."""
+    return StructLayout({"wait": SEMAPHORES, "command": layout})
 
 
 class UnitSignature(wiring.Signature):
@@ -43,19 +61,22 @@ class UnitSignature(wiring.Signature):
     post : In(10)
         Semaphores that get a token, in cycle *e* − 1 of the command that posts (of a store: ``s + o − 1``). May
         depend on ``valid``. One token a cycle and semaphore.
+    ended : In(1)
+        Cycle *e* − 1 of a command.
     idle : In(1)
         In cycle *t*: every command that started before *t* has ``e ≤ t``.
     """
 
     def __init__(self, layout: Layout) -> None:
-        super().__init__({"command": Out(stream.Signature(layout)), "post": In(SEMAPHORES), "idle": In(1)})
+        command = Out(stream.Signature(layout))
+        super().__init__({"command": command, "post": In(SEMAPHORES), "ended": In(1), "idle": In(1)})
 
 
 class Control(wiring.Component):
     """Runs a program: every command is dispatched and started in the cycle that the contract gives, none earlier.
 
     Cycle 0 follows the cycle with `start`. Throughput: a command every δ cycles. Latency: command 0 is dispatched in
-    cycle Λ + δ; a command can start in the cycle in which it is dispatched.
+    cycle Λ + 2δ, since a command is prepared while the next one comes; it can start in the cycle of its dispatch.
 
     Parameters
     ----------
@@ -67,11 +88,22 @@ class Control(wiring.Component):
         Λ of the fetch port's memory [cycles], 1 or more; it decides the size of the prefetch buffer.
     opcodes : mapping of Unit to collection of int
         What each unit, and `Unit.CONTROL`, takes.
+    preparers : mapping of Unit to Preparer, optional
+        Who prepares each unit's commands; units may share one. Without, units get the words as they are.
+
+    Raises
+    ------
+    HwsimError
+        If a preparer needs more than δ − 1 cycles.
 
     Members
     -------
     start, address, commands : In(1), In(32), In(32)
         Unless busy: run the program of so many commands at this address.
+    fault : In(Fault)
+        Stop for a reason from outside.
+    seen : Out(`SEEN`)
+        What counters and a trace see.
     busy : Out(1)
         From cycle 0 to the program's last, or until everything is at rest after a fault.
     done : Out(1)
@@ -88,9 +120,23 @@ class Control(wiring.Component):
         The units.
     """
 
-    def __init__(self, queue_depth: int, fetch_bytes_per_cycle: int, latency_cycles: int, opcodes: Opcodes) -> None:
+    def __init__(
+        self,
+        queue_depth: int,
+        fetch_bytes_per_cycle: int,
+        latency_cycles: int,
+        opcodes: Opcodes,
+        preparers: Mapping[Unit, Preparer] | None = None,
+    ) -> None:
         self.queue_depth, self.opcodes = queue_depth, opcodes
         self.fetch_bytes_per_cycle, self.latency_cycles = fetch_bytes_per_cycle, latency_cycles
+        self.preparers: dict[Unit, Any] = dict(preparers or {unit: Words(UNIT_COMMANDS[unit]) for unit in _UNITS})
+        slowest = max(preparer.cycles for preparer in self.preparers.values())
+        if slowest > self.pace_cycles - 1:
+            raise HwsimError(
+                f"a command is prepared in {slowest} cycles, and the next one comes {self.pace_cycles} cycles after "
+                "it; make control.fetch_bytes_per_cycle smaller"
+            )
         super().__init__(
             {
                 "start": In(1),
@@ -103,14 +149,17 @@ class Control(wiring.Component):
                 "cycles": Out(64),
                 "dispatched": Out(1),
                 "fetch": Out(FetchSignature(fetch_bytes_per_cycle)),
-                **{name: Out(UnitSignature(UNIT_COMMANDS[Unit(u)])) for u, name in enumerate(UNIT_NAMES)},
+                "fault": In(Fault),
+                "seen": Out(SEEN),
+                **{UNIT_NAMES[unit]: Out(UnitSignature(self.preparers[unit].layout)) for unit in _UNITS},
             }
         )
 
     @classmethod
-    def of(cls, hw: Accelerator) -> Control:
+    def of(cls, hw: Accelerator, preparers: Mapping[Unit, Preparer] | None = None) -> Control:
         """Give the control of an accelerator."""
-        return cls(hw.control.queue_depth, hw.control.fetch_bytes_per_cycle, hw.dram.latency_cycles, legal_opcodes(hw))
+        fetch_bytes, latency = hw.control.fetch_bytes_per_cycle, hw.dram.latency_cycles
+        return cls(hw.control.queue_depth, fetch_bytes, latency, legal_opcodes(hw), preparers)
 
     @property
     def pace_cycles(self) -> int:
@@ -124,9 +173,10 @@ class Control(wiring.Component):
         m.submodules.dispatch = dispatch = Dispatch(self.pace_cycles, self.opcodes)
         m.submodules.semaphores = semaphores = Semaphores()
         m.submodules.tickets = tickets = Tickets(self.queue_depth)
-        queues = [Queue(COMMAND_BITS, self.queue_depth) for _ in _UNITS]
+        queues = [Queue(_item(self.preparers[unit].layout).size, self.queue_depth) for unit in _UNITS]
         for unit, queue in zip(_UNITS, queues, strict=True):
             m.submodules[f"{UNIT_NAMES[unit]}_queue"] = queue
+        self._prepare(m, fetch, dispatch)
         connect(m, fetch.port, flipped(self.fetch))
         begin, running = self._states(m, fetch, dispatch, semaphores)
 
@@ -141,6 +191,7 @@ class Control(wiring.Component):
             dispatch.run.eq(running),
             dispatch.head.eq(fetch.head),
             dispatch.valid.eq(fetch.valid),
+            dispatch.prepared.eq(Cat(self.preparers[unit].done for unit in _UNITS)),
             dispatch.drained.eq(Cat(q.empty for q in queues).all() & self._idle()),
             self.dispatched.eq(dispatch.take),
         ]
@@ -157,8 +208,21 @@ class Control(wiring.Component):
             tickets.loads_queued.eq(~queues[Unit.LOAD].empty),
             semaphores.set.eq(begin | dispatch.barrier),
             semaphores.counts.eq(dispatch.head.counts),
+            self.seen.begins.eq(begin),
+            self.seen.runs.eq(running),
+            self.seen.barrier.eq(dispatch.barrier),
         ]
         return m
+
+    def _prepare(self, m: Module, fetch: Fetch, dispatch: Dispatch) -> None:
+        """Let the preparers work on the head of the buffer until it is dispatched."""
+        for preparer in dict.fromkeys(self.preparers.values()):
+            m.submodules += preparer
+            m.d.comb += [
+                preparer.words.eq(fetch.head),
+                preparer.valid.eq(fetch.valid),
+                preparer.taken.eq(dispatch.take),
+            ]
 
     def _unit(
         self,
@@ -178,21 +242,30 @@ class Control(wiring.Component):
         """
         port = self._port(unit)
         name = UNIT_NAMES[unit]
-        queued = Signal(COMMAND, name=f"{name}_queued")
+        prepared = self.preparers[unit].prepared
+        queued = Signal(_item(self.preparers[unit].layout), name=f"{name}_queued")
         queued_goes, new_goes, start = (Signal(name=f"{name}_{what}") for what in ("queued_goes", "new_goes", "start"))
+        queued_lacks, new_lacks = Signal(name=f"{name}_queued_lacks"), Signal(name=f"{name}_new_lacks")
         queued_turn, new_turn = self._turns(unit, tickets)
         m.d.comb += [
             queued.eq(queue.head),
-            queued_goes.eq(running & ~queue.empty & queued_turn & ~self._lacks(queued, semaphores)),
-            new_goes.eq(dispatch.offers[unit] & queue.empty & new_turn & ~self._lacks(dispatch.head, semaphores)),
+            queued_lacks.eq(self._lacks(queued, semaphores)),
+            queued_goes.eq(running & ~queue.empty & queued_turn & ~queued_lacks),
+            new_lacks.eq(self._lacks(dispatch.head, semaphores)),
+            new_goes.eq(dispatch.offers[unit] & queue.empty & new_turn & ~new_lacks),
             dispatch.accepts[unit].eq(~queue.full | (queued_goes & port.command.ready)),
             port.command.valid.eq(queued_goes | new_goes),
-            port.command.payload.eq(Mux(queue.empty, dispatch.head.as_value(), queue.head)),
+            port.command.payload.eq(Mux(queue.empty, prepared.as_value(), queued.command.as_value())),
             start.eq(port.command.valid & port.command.ready),
             queue.push.eq(dispatch.pushes[unit]),
-            queue.item.eq(dispatch.head),
+            queue.item.eq(Cat(dispatch.head.wait[:SEMAPHORES], prepared)),
             queue.pop.eq(start),
             semaphores.post[unit].eq(port.post),
+            self.seen.starts[unit].eq(start),
+            self.seen.new[unit].eq(queue.empty),
+            self.seen.lacks[unit].eq(Mux(queue.empty, new_lacks, queued_lacks)),
+            self.seen.free[unit].eq(port.command.ready),
+            self.seen.ends[unit].eq(port.ended),
         ]
         with m.If(start):
             m.d.comb += semaphores.take[unit].eq(Mux(queue.empty, dispatch.head.wait, queued.wait))
@@ -210,6 +283,7 @@ class Control(wiring.Component):
 
     @staticmethod
     def _lacks(command: Any, semaphores: Semaphores) -> Value:
+        """Whether a token is missing."""
         return (command.wait[:SEMAPHORES] & ~semaphores.available).any()
 
     def _states(self, m: Module, fetch: Fetch, dispatch: Dispatch, semaphores: Semaphores) -> tuple[Signal, Signal]:
@@ -225,6 +299,8 @@ class Control(wiring.Component):
             m.d.comb += fault.eq(Fault.OVERFLOW)
         with m.Elif(semaphores.underflow):
             m.d.comb += fault.eq(Fault.UNDERFLOW)
+        with m.Elif(self.fault != Fault.NONE):
+            m.d.comb += fault.eq(self.fault)
         with m.Elif(dispatch.fault != Fault.NONE):
             m.d.comb += fault.eq(dispatch.fault)
         with m.Elif(dispatch.blocked & idle & nothing_starts):

@@ -38,6 +38,9 @@ class Fault(IntEnum):
     UNDERFLOW = 6  # two units took one token
     DEADLOCK = 7  # every unit is idle, and nothing can ever start
     FETCH = 8  # the memory gave an error instead of a command
+    BUS = 9  # the memory answered a load or a store with an error
+    ADDRESS = 10  # the program, or a line to load or store, lies beyond the limit of memory
+    CONFLICT = 11  # two accesses of one cycle needed one port of a memory on the chip
 
 
 def legal_opcodes(hw: Accelerator) -> Opcodes:
@@ -62,6 +65,8 @@ def legal_opcodes(hw: Accelerator) -> Opcodes:
 class Dispatch(wiring.Component):
     """Hands out the command at the head of the buffer, δ cycles after the last one at the earliest.
 
+    The first one leaves δ cycles after it came.
+
     Parameters
     ----------
     pace_cycles : int
@@ -77,6 +82,8 @@ class Dispatch(wiring.Component):
         The program runs.
     head, valid : In(COMMAND), In(1)
         The next command, if it has come.
+    prepared : In(4)
+        Units that the command would be prepared for.
     accepts : In(4)
         Units whose queues take a command in this cycle. May depend on `offers` only for queues that are not empty.
     drained : In(1)
@@ -110,6 +117,7 @@ class Dispatch(wiring.Component):
                 "run": In(1),
                 "head": In(COMMAND),
                 "valid": In(1),
+                "prepared": In(_UNITS),
                 "accepts": In(_UNITS),
                 "drained": In(1),
                 "offers": Out(_UNITS),
@@ -127,13 +135,14 @@ class Dispatch(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         """Build the dispatcher."""
         m = Module()
-        commands, pace, fresh = Signal(32), Signal(range(self._pace)), Signal()
-        at_end, ready, here, legal = Signal(), Signal(), Signal(), Signal()
+        commands, pace, fresh = Signal(32), Signal(range(self._pace + 1)), Signal()
+        at_end, ready, here, legal, is_prepared = Signal(), Signal(), Signal(), Signal(), Signal()
         fault = self._fault(m, fresh, at_end)
         m.d.comb += [
             at_end.eq(self.index == commands),
+            is_prepared.eq(self.prepared.bit_select(self.head.unit[:2], 1) | (self.head.unit >= Unit.CONTROL)),
             ready.eq(self.run & (pace == 0)),
-            here.eq(ready & (at_end | self.valid)),
+            here.eq(ready & (at_end | (self.valid & is_prepared))),
             self.fault.eq(Mux(here, fault, Fault.NONE)),
             legal.eq(here & (fault == Fault.NONE)),
             self.pushes.eq(self.offers & self.accepts),
@@ -148,10 +157,10 @@ class Dispatch(wiring.Component):
 
         with m.If(self.take):
             m.d.sync += [pace.eq(self._pace - 1), self.index.eq(self.index + 1), fresh.eq(0)]
-        with m.Elif(pace != 0):
+        with m.Elif((pace != 0) & (self.valid | at_end | ~fresh)):
             m.d.sync += pace.eq(pace - 1)
         with m.If(self.start):
-            m.d.sync += [commands.eq(self.commands), self.index.eq(0), pace.eq(0), fresh.eq(1)]
+            m.d.sync += [commands.eq(self.commands), self.index.eq(0), pace.eq(self._pace), fresh.eq(1)]
         return m
 
     def _fault(self, m: Module, fresh: Signal, at_end: Signal) -> Signal:

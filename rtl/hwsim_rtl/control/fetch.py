@@ -50,7 +50,7 @@ class FetchSignature(wiring.Signature):
 
 
 class Fetch(wiring.Component):
-    """Keeps up to ⌈Λ/δ⌉ + 2 commands ahead of the dispatcher.
+    """Keeps up to ⌈Λ/δ⌉ + 3 commands ahead of the dispatcher.
 
     The first request is made in the cycle after `start`, cycle 0; the first command is there in cycle Λ + δ, and then
     one every δ cycles while places are free. A place is asked for again in the cycle after it was left.
@@ -80,7 +80,7 @@ class Fetch(wiring.Component):
 
     def __init__(self, bytes_per_cycle: int, latency_cycles: int) -> None:
         self.beats = COMMAND_BYTES // bytes_per_cycle
-        self.places = -(-latency_cycles // self.beats) + 2
+        self.places = -(-latency_cycles // self.beats) + 3
         super().__init__(
             {
                 "start": In(1),

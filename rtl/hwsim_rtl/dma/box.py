@@ -16,10 +16,12 @@ from amaranth.lib.wiring import In, Out
 from hwsim.errors import HwsimError
 from hwsim.hardware import Accelerator
 from hwsim.hardware.formats import FORMAT_BITS, array_formats
-from hwsim.program import COMMAND_WORDS, FORMAT_CODES, Field, MoveField, MoveFlag
+from hwsim.program import FORMAT_CODES, Field, MoveField, MoveFlag
+from hwsim_rtl.control.prepare import PreparerSignature
+from hwsim_rtl.control.semaphores import SEMAPHORES
 from hwsim_rtl.dma.align import add_modulo, bits_for
 
-__all__ = ["ADDRESS_BITS", "BEAT", "BoxGenerator", "Geometry", "Prepare"]
+__all__ = ["ADDRESS_BITS", "BEAT", "BoxGenerator", "Geometry", "Prepare", "move_command"]
 
 ADDRESS_BITS = 32
 #: Bits of a count, a coordinate's limit, a number of beats; a coordinate has one more, for its sign.
@@ -29,6 +31,8 @@ TAP_BITS = 8
 #: OPCODE of a load into the accumulator; 0 and 1 are the operands A and B in the scratchpad.
 INTO_ACCUMULATOR = 2
 _LEAST_LATENCY_CYCLES = 2
+#: Products of products take a round after those of the first.
+_FEWEST_ROUNDS = 2
 
 
 @dataclass(frozen=True)
@@ -201,10 +205,13 @@ def BEAT(geometry: Geometry) -> data.StructLayout:  # noqa: N802
     )  # fmt: skip
 
 
+def move_command(geometry: Geometry) -> data.StructLayout:
+    """A prepared load or store: the semaphores that it posts, and its box."""
+    return data.StructLayout({"post": SEMAPHORES, "box": geometry.box})
+
+
 class Prepare(wiring.Component):
     """Make boxes of encoded loads and stores: decoding, and the products that a walk by additions needs.
-
-    Latency ``rounds + 1`` cycles, one command in ``rounds`` cycles, ``rounds = ⌈10 ÷ multipliers⌉`` or one more.
 
     Parameters
     ----------
@@ -213,39 +220,49 @@ class Prepare(wiring.Component):
     multipliers : int
         Multipliers that share the products, 1 or more.
 
+    Attributes
+    ----------
+    layout : StructLayout
+        `move_command`.
+    cycles : int
+        Rounds of the multipliers, ``⌈10 ÷ multipliers⌉`` or one more.
+
     Members
     -------
-    command : In(stream of 32 words of 32 bits)
-        Encoded, linked commands (`hwsim.program.encode`).
-    box : Out(stream of `Geometry.box`)
-        What `BoxGenerator` walks.
+    words, valid, taken, prepared, done
+        As `hwsim_rtl.control.PreparerSignature`.
     """
 
     def __init__(self, geometry: Geometry, multipliers: int = 1) -> None:
         self.geometry, self.multipliers = geometry, multipliers
-        command = stream.Signature(data.ArrayLayout(32, COMMAND_WORDS))
-        super().__init__({"command": In(command), "box": Out(stream.Signature(geometry.box))})
+        self.layout = move_command(geometry)
+        super().__init__(PreparerSignature(self.layout))
+        self.cycles = self._decode(Module()).rounds
+
+    @classmethod
+    def within(cls, geometry: Geometry, cycles: int) -> Prepare:
+        """Give the one with the fewest multipliers that needs no more than so many cycles, or the quickest."""
+        multipliers = 1
+        while (found := cls(geometry, multipliers)).cycles > max(cycles, _FEWEST_ROUNDS):
+            multipliers += 1
+        return found
 
     def elaborate(self, platform: Any) -> Module:
-        """Build it: the command is kept while its products are made, one round after the other."""
-        m, g = Module(), self.geometry
-        words, box = Signal(data.ArrayLayout(32, COMMAND_WORDS)), self.box.payload
-        products = _Products(m, self.multipliers)
-        decoded = _Decoded(words, g)
-        self._box(m, box, decoded, products)
-        round_ = Signal(range(products.rounds + 1))
-        busy, done = Signal(), Signal()
-        m.d.comb += [
-            done.eq(round_ == products.rounds),
-            self.box.valid.eq(busy & done),
-            self.command.ready.eq(~busy | (done & self.box.ready)),
-        ]
-        products.build(round_)
-        with m.If(busy & ~done):
+        """Build it: the products are made one round after the other while the words stand."""
+        m = Module()
+        round_ = Signal(range(self.cycles + 1))
+        m.d.comb += [self.done.eq(round_ == self.cycles), self.prepared.post.eq(self.words[1][16 : 16 + SEMAPHORES])]
+        self._decode(m).build(round_)
+        with m.If(~self.valid | self.taken):
+            m.d.sync += round_.eq(0)
+        with m.Elif(~self.done):
             m.d.sync += round_.eq(round_ + 1)
-        with m.If(self.command.ready):
-            m.d.sync += [busy.eq(self.command.valid), words.eq(self.command.payload), round_.eq(0)]
         return m
+
+    def _decode(self, m: Module) -> _Products:
+        products = _Products(m, self.multipliers)
+        self._box(m, self.prepared.box, _Decoded(self.words, self.geometry), products)
+        return products
 
     def _box(self, m: Module, box: Any, d: Any, products: Any) -> None:
         step = {axis: d[Field[f"STEP_{axis.upper()}"]] for axis in "bhw"}

@@ -1,0 +1,84 @@
+"""What stands between the fetched words of a command and the queues: decoding, and products that a unit needs at once.
+
+A preparer has the δ − 1 cycles before a command can be dispatched (docs/rtl-control.md).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from amaranth.hdl import Module
+from amaranth.lib import wiring
+from amaranth.lib.data import ArrayLayout, Layout
+from amaranth.lib.wiring import In, Out
+
+from hwsim.program import COMMAND_WORDS
+
+__all__ = ["Preparer", "PreparerSignature", "Words"]
+
+
+class Preparer(Protocol):
+    """Component with the ports of `PreparerSignature`.
+
+    Attributes
+    ----------
+    layout : Layout
+        Of the prepared command.
+    cycles : int
+        `prepared` is right, and `done` high, so many cycles after the first one with `valid`.
+    """
+
+    layout: Layout
+    cycles: int
+
+
+class PreparerSignature(wiring.Signature):
+    """Words of a command in, the command as its unit's queue keeps it out.
+
+    Parameters
+    ----------
+    layout : Layout
+        Of the prepared command.
+
+    Members
+    -------
+    words, valid : In(32 words), In(1)
+        An encoded, linked command; it stands until it is taken.
+    taken : In(1)
+        The command leaves in this cycle; another may stand in the next.
+    prepared, done : Out(layout), Out(1)
+        The prepared command, and that it is right.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        super().__init__(
+            {
+                "words": In(ArrayLayout(32, COMMAND_WORDS)),
+                "valid": In(1),
+                "taken": In(1),
+                "prepared": Out(layout),
+                "done": Out(1),
+            }
+        )
+
+
+class Words(wiring.Component):
+    """Preparer that hands all words on.
+
+    Parameters
+    ----------
+    layout : Layout
+        Of 32 words of 32 bits.
+    """
+
+    cycles = 0
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+        super().__init__(PreparerSignature(layout))
+
+    def elaborate(self, platform: Any) -> Module:
+        """Connect the words."""
+        m = Module()
+        m.d.comb += [self.prepared.eq(self.words), self.done.eq(1)]
+        return m
