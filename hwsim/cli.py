@@ -1,4 +1,4 @@
-"""The command line: `hwsim step`, `train`, `gemm`, `models`, `presets` and `explain`.
+"""The command line: `hwsim step`, `train`, `gemm`, `synth`, `cosim`, `models`, `presets` and `explain`.
 
 Bad input ends with one sentence on stderr and exit code 2, an interrupt with 130. Heavy modules are imported in the
 command that needs them, so that help and lists come at once.
@@ -7,10 +7,12 @@ command that needs them, so that help and lists come at once.
 from __future__ import annotations
 
 import io
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from shlex import quote
 from types import FrameType
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 DEFAULT_HARDWARE = "edge-32x32-bf16"
+SYNTH_HARDWARE = "edge-8x8-int8"
+RTL_HARDWARE = "edge-8x8-int8"
 
 #: What `train` takes where neither an option nor a checkpoint says it.
 TRAIN_DATA, TRAIN_EPOCHS, TRAIN_BATCH, TRAIN_OPTIMIZER, TRAIN_SEED = "digits", 10, 32, "momentum", 1
@@ -104,11 +108,18 @@ def step(
     dataflow: DataflowName = None,
     precision: PrecisionName = None,
     freeze: Frozen = None,
+    clock_from: Annotated[
+        str | None, typer.Option("--clock-from", metavar="SYNTH.json", help="Clock that `hwsim synth --json` found.")
+    ] = None,
     out: Folder = None,
     json: JsonFile = None,
 ) -> None:
     """Simulate one training step of a network."""
     accelerator = _accelerator(hw, dataflow)
+    if clock_from is not None:
+        from hwsim.report.synthesis import with_clock_of
+
+        accelerator = with_clock_of(accelerator, Path(clock_from))
     from hwsim.workload import precision_of
     from hwsim_models import build
 
@@ -273,6 +284,108 @@ def gemm(
     _say_if_compiling()
     result = simulate_gemm(m, k, n, accelerator, transpose_a=transpose_a, transpose_b=transpose_b)
     _give(json, lambda: gemm_summary(result), lambda console: print_gemm(result, console))
+
+
+@app.command()
+def synth(
+    hw: Annotated[
+        str, typer.Option("--hw", metavar="PRESET|FILE.toml", help="Accelerator; `hwsim presets` lists them.")
+    ] = SYNTH_HARDWARE,
+    target: Annotated[
+        str, typer.Option("--target", metavar="NAME", help="ecp5-85k, ice40, xilinx-7 or asic-generic.")
+    ] = "ecp5-85k",
+    part: Annotated[
+        str,
+        typer.Option("--part", metavar="NAME", help="machine, or a part of it alone: array, pe, control, load, …"),
+    ] = "machine",
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of the placement.")] = 1,
+    out: Annotated[
+        str | None, typer.Option("--out", metavar="DIR", help="Copy the Verilog and the tools' logs and reports there.")
+    ] = None,
+    json: JsonFile = None,
+) -> None:
+    """Synthesise an accelerator's RTL with Yosys and nextpnr: what it takes of a device, and how fast it gets."""
+    accelerator = _accelerator(hw, None)
+    _check_outputs(out, json)
+    if find_spec("amaranth") is None:
+        raise HwsimError("synth: the RTL is made with amaranth, which is not installed; run: pip install 'hwsim[rtl]'")
+    import shutil
+
+    from hwsim.report.synthesis import SYNTH_SCHEMA, print_synthesis
+    from hwsim_rtl.synth import synthesize
+
+    def say(text: str) -> None:
+        print(f"hwsim: {text}", file=sys.stderr, flush=True)
+
+    found, folder = synthesize(accelerator, target, _cache_folder("synthesis"), part=part, seed=seed, say=say)
+    if out is not None:
+        shutil.copytree(folder, out, dirs_exist_ok=True)
+    _give(json, lambda: {"schema": SYNTH_SCHEMA, **found}, lambda console: print_synthesis(found, console))
+
+
+@app.command()
+def cosim(
+    model: Annotated[
+        str | None, typer.Argument(metavar="MODEL", help="Network of which one training step is run.")
+    ] = None,
+    hw: Annotated[
+        str, typer.Option("--hw", metavar="PRESET|FILE.toml", help="Accelerator; `hwsim presets` lists them.")
+    ] = RTL_HARDWARE,
+    random: Annotated[
+        int | None, typer.Option("--random", metavar="N", parser=_count, help="Run N random programs instead.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Of all that is random.")] = 1,
+    batch: Batch = 4,
+    optimizer: OptimizerName = "momentum",
+    loss: Annotated[
+        str | None, typer.Option("--loss", metavar="mse", help="Mean squared error instead of the network's loss.")
+    ] = None,
+    dataflow: DataflowName = None,
+    precision: PrecisionName = None,
+    random_memory: Annotated[
+        bool, typer.Option("--random-memory", help="Random latencies and back-pressure; then memory alone is compared.")
+    ] = False,
+    waves: Annotated[str | None, typer.Option("--waves", metavar="FILE", help="Write a VCD of the simulation.")] = None,
+    json: JsonFile = None,
+) -> None:
+    """Run programs on an accelerator's RTL and compare it with the simulator: memory, starts and ends of commands.
+
+    Exit code 1: something differs.
+    """
+    if (model is None) == (random is None):
+        raise HwsimError("cosim: name a network, or give --random N")
+    if loss not in (None, "mse"):
+        raise HwsimError(f"--loss must be mse; it is '{loss}'")
+    accelerator = _accelerator(hw, dataflow)
+    _check_optimizer(optimizer)
+    _check_outputs(None, json)
+    if waves is not None:
+        from hwsim.report.files import check_file
+
+        check_file(Path(waves))
+    if find_spec("amaranth") is None:
+        raise HwsimError("cosim: the RTL is made with amaranth, which is not installed; run: pip install 'hwsim[rtl]'")
+    from hwsim.report.cosimulation import cosim_summary, print_cosim
+    from hwsim.workload import default_precision, precision_of, with_squared_error
+    from hwsim_models import build
+    from hwsim_rtl.cosim import cosimulate, random_programs, step_program
+
+    if random is not None:
+        programs = random_programs(accelerator, random, seed)
+    else:
+        formats = default_precision(accelerator) if precision is None else precision_of(precision)
+        accelerator = accelerator.with_format(formats.operand_format)
+        graph = build(model or "", batch)
+        graph = with_squared_error(graph) if loss else graph
+        programs = [step_program(graph, accelerator, formats, optimizer=optimizer, seed=seed)]
+    slack = 2 * accelerator.dram.latency_cycles if random_memory else 0
+    results = cosimulate(
+        accelerator, programs, _cache_folder("models"), slack=slack, seed=seed, waves=Path(waves) if waves else None
+    )
+    summary = cosim_summary(accelerator.name, results, not random_memory)
+    _give(json, lambda: summary, lambda console: print_cosim(summary, console))
+    if summary["mismatches"]:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -481,8 +594,6 @@ def _train_precision(name: str | None, accelerator: Accelerator, config: dict[st
 
 def _dataset(spec: str) -> Dataset:
     """Load the samples that ``--data`` names."""
-    from importlib.util import find_spec
-
     from hwsim.values import cifar10, digits
 
     name, _, folder = spec.partition(":")
@@ -511,6 +622,15 @@ def _give_training(
     _give(json, lambda: summary, lambda _: None)
     if folder is not None:
         console.print(f"\nWrote {', '.join(TRAINING_FILES)} into {folder}", soft_wrap=True)
+
+
+def _cache_folder(name: str) -> Path:
+    """Give the folder in which results of long runs are kept: that of the user, as the system has it."""
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
+    else:
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "hwsim" / name
 
 
 def _accelerator(name_or_path: str, dataflow: str | None) -> Accelerator:

@@ -20,6 +20,7 @@ from hwsim.mapping.layout import dispatch_cycles
 from hwsim.program import (
     CAUSES,
     FIELDS,
+    HAND_OVER_CYCLES,
     RESOURCE_NAMES,
     BMode,
     Field,
@@ -308,6 +309,7 @@ class _Writer:
             turn = max(turn, self.vector_latency)
         passes = max(1, (micro.columns - 1).bit_length()) if micro.op in _ACROSS else 1
         row = self.row(_VECTOR, passes * (n0 * turn + self.vector_latency))
+        row[2] = HAND_OVER_CYCLES
         row[3], row[4], row[6], row[7] = wait, post, int(micro.op), slot
         row[10], row[12:15] = micro.out, micro.box
         row[35:38] = n0 * n1 * n2, micro.columns, passes

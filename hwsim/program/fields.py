@@ -14,6 +14,7 @@ __all__ = [
     "FETCH",
     "FIELDS",
     "FORMAT_CODES",
+    "HAND_OVER_CYCLES",
     "PORT",
     "RESOURCE_NAMES",
     "SEMAPHORE_NAMES",
@@ -68,6 +69,9 @@ class Semaphore(IntEnum):
 
 
 SEMAPHORE_NAMES = tuple(s.name.lower() for s in Semaphore)
+
+#: A unit begins so many cycles after its command's start: there is a register between the control and each unit.
+HAND_OVER_CYCLES = 1
 
 # Causes of stalls, by index: dispatch first, then the semaphores, then the port, then the end of the segment.
 FETCH = 0

@@ -14,7 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwsim.errors import HwsimError
-from hwsim.program.fields import CAUSES, DRAIN, FETCH, PORT, RESOURCE_NAMES, SEMAPHORE_NAMES, UNIT_NAMES, Row, Unit
+from hwsim.program.fields import (
+    CAUSES,
+    DRAIN,
+    FETCH,
+    HAND_OVER_CYCLES,
+    PORT,
+    RESOURCE_NAMES,
+    SEMAPHORE_NAMES,
+    UNIT_NAMES,
+    Row,
+    Unit,
+)
 from hwsim.timing.timeline import Timeline
 
 __all__ = ["simulate_events"]
@@ -250,8 +261,8 @@ class _Machine:
         self.end[command] = free_at + self.tail[command]
         heappush(self.events, (free_at, NOBODY))
         heappush(self.events, (self.end[command], command))
-        if unit == Unit.STORE:
-            heappush(self.events, (free_at, FIRST_POST - command))  # its data have left; it ends with the response
+        if unit == Unit.STORE:  # its data have left; it ends with the response
+            heappush(self.events, (min(free_at + HAND_OVER_CYCLES, self.end[command]), FIRST_POST - command))
 
     def _first_missing(self, unit: int) -> int | None:
         """Give the first cause, in the contract's order, for which the unit's next command cannot start now."""

@@ -12,6 +12,7 @@ from hwsim.workload.freezing import freeze
 from hwsim.workload.graph import Graph, Op, Phase, Role, Tensor
 from hwsim.workload.inference import inference_graph
 from hwsim.workload.liveness import lifetimes, memory_category, stashes, tensor_bytes
+from hwsim.workload.losses import with_squared_error
 from hwsim.workload.ops import (
     GradientOp,
     OpRule,
@@ -60,4 +61,5 @@ __all__ = [
     "training_graph",
     "vector_operations",
     "with_precision",
+    "with_squared_error",
 ]

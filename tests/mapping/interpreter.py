@@ -12,7 +12,7 @@ from math import prod
 
 import numpy as np
 
-from hwsim.program import Field, Unit, VectorOp
+from hwsim.program import HAND_OVER_CYCLES, Field, Unit, VectorOp
 
 __all__ = ["Machine", "Memory", "box", "check_durations", "check_slots"]
 
@@ -238,7 +238,7 @@ def check_slots(flat, start, end):
 
     `end` of a store is when its data have left the accumulator, not when the write response comes.
     """
-    full, free = {}, defaultdict(int)
+    full, free, written = {}, defaultdict(int), {}
     for row, s, e in zip(flat.tolist(), start.tolist(), end.tolist(), strict=True):
         unit, slot = row[F.UNIT], row[F.SLOT_A]
         if unit == Unit.LOAD:
@@ -254,18 +254,23 @@ def check_slots(flat, start, end):
                 f"the sums of slot {sums} are overwritten at {s}; they are in use until {free[sums]}"
             )
             full[sums] = max(full.get(sums, 0), e)
+            written.pop(sums, None)
         elif unit in (Unit.VECTOR, Unit.STORE):
             sums, what = ("sums", slot), Unit(unit).name
             if unit == Unit.VECTOR and row[F.OPCODE] == VectorOp.SET:
                 full[sums] = e
                 continue
-            assert s >= full[sums], f"{what} works on the sums of slot {slot} at {s}; they are there at {full[sums]}"
+            there = full[sums]
+            if unit == Unit.VECTOR and sums in written:  # its own results, as soon as it is free
+                there = written[sums]
+            assert s >= there, f"{what} works on the sums of slot {slot} at {s}; they are there at {there}"
             if unit == Unit.VECTOR:
-                full[sums] = e
+                full[sums], written[sums] = e, e - HAND_OVER_CYCLES
+                bias = INTO_ACCUMULATOR, slot
                 if row[F.OPCODE] == VectorOp.ADD_BIAS:
-                    bias = INTO_ACCUMULATOR, slot
                     assert s >= full[bias], f"the bias is read at {s}; it is there at {full[bias]}"
-                    free[bias] = e
+                if row[F.OPCODE] == VectorOp.ADD_BIAS or bias in full:
+                    free[bias] = max(free[bias], e)  # a load beside a command that writes would need a second port
             else:
                 free[sums] = e
 
@@ -284,7 +289,7 @@ def check_durations(flat, hw):
             turn = row[F.COUNT_H] * row[F.COUNT_W] * up(row[F.COLUMNS], hw.vector.lanes)
             if row[F.OPCODE] in (VectorOp.SUM_LINES, VectorOp.MULTIPLY_SUM_LINES):
                 turn = max(turn, latency)
-            expected = row[F.PASSES] * (row[F.COUNT_B] * turn + latency), 0
+            expected = row[F.PASSES] * (row[F.COUNT_B] * turn + latency), 1
         else:
             continue
         found = row[F.OCCUPANCY], row[F.TAIL]
@@ -311,10 +316,11 @@ def _matrix_duration(row, hw):
         folds, S = {WS: (kf * up(n, C), p), IS: (kf * up(p, C), n), OS: (up(p, R) * up(n, C), t * c)}[flow]
         k = t * c if expanded else c
     if flow == OS:
-        interval = reach = max(S, alpha * max(R, beta))
+        interval = max(S, alpha * max(R, beta))
+        reach = interval + 2  # a register between control and unit, one between scratchpad and array
         skew = mu + alpha + (R - 1) + (C - 1) + alpha * max(R, beta) + beta
     else:
-        interval, reach = max(S, min(R, k), (R - 1) * (alpha - 1), beta), 1 + S
+        interval, reach = max(S, min(R, k), (R - 1) * (alpha - 1), beta), 3 + S
         skew = mu + alpha * R + (C - 1) + beta
     assert (row[F.FOLDS], row[F.INTERVAL], row[F.STREAM]) == (folds, interval, S)
     return folds * interval, reach + skew - interval

@@ -29,7 +29,7 @@ from hwsim.mapping.layout import dispatch_cycles, element_bytes
 from hwsim.mapping.matrix import machine_vector
 from hwsim.mapping.stream import tile_stream
 from hwsim.mapping.vector import STREAMS, operands_of
-from hwsim.program import FIELDS, Program, Unit
+from hwsim.program import FIELDS, HAND_OVER_CYCLES, Program, Unit
 from hwsim.timing import command_times, simulate_events, simulate_rows
 from hwsim.workload import Network, inference_graph, training_graph
 from hwsim.workload.graph import Graph, Op, Phase, Role, Tensor
@@ -137,13 +137,13 @@ def disturbed(flat, rng):
     busy = rows[:, 0] != Unit.CONTROL
     rows[busy, 1] = rng.integers(1, 60, busy.sum())
     for unit in range(4):
-        rows[rows[:, 0] == unit, 2] = 0 if unit == Unit.VECTOR else rng.integers(0, 60)
+        rows[rows[:, 0] == unit, 2] = HAND_OVER_CYCLES if unit == Unit.VECTOR else rng.integers(0, 60)
     return rows
 
 
 def effective(rows, start, end):
     """When each command's slots are full or free: its end, for a store when its data have left."""
-    return np.where(rows[:, 0] == Unit.STORE, start + rows[:, 1], end)
+    return np.where(rows[:, 0] == Unit.STORE, np.minimum(start + rows[:, 1] + HAND_OVER_CYCLES, end), end)
 
 
 def check_timing(program: Program, flat, hw: Accelerator, seed, in_order) -> int:

@@ -25,7 +25,19 @@ from hwsim.errors import HwsimError
 from hwsim.hardware import load_accelerator
 from hwsim.mapping import plan_op
 from hwsim.mapping.layout import dispatch_cycles
-from hwsim.program import FIELDS, UNIT_NAMES, ArrayField, Field, MoveField, Semaphore, Unit, VectorField, encode, mask
+from hwsim.program import (
+    FIELDS,
+    HAND_OVER_CYCLES,
+    UNIT_NAMES,
+    ArrayField,
+    Field,
+    MoveField,
+    Semaphore,
+    Unit,
+    VectorField,
+    encode,
+    mask,
+)
 from hwsim.program.fields import Row, pack_counts
 from hwsim.timing import command_times, simulate_events
 from hwsim.timing.random_programs import expand_rows, random_rows
@@ -203,7 +215,8 @@ async def _run(ctx, dut: Control, of: Case, most: int) -> Run:
                 times[c, 1:] = now, now + occupancy + tail
                 unit.free_at = now + occupancy
                 unit.quiet_at = max(unit.quiet_at, now + occupancy + tail)
-                at = (now + occupancy if u == Unit.STORE else now + occupancy + tail) - 1
+                over = min(HAND_OVER_CYCLES, tail) if u == Unit.STORE else tail
+                at = now + occupancy + over - 1
                 unit.posts[at] = unit.posts.get(at, 0) | post
             ctx.set(port.post, unit.posts.get(now, 0))
         await ctx.tick()

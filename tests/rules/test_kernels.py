@@ -19,6 +19,10 @@ def test_mapping_kernels_name_the_timing_kernels_that_they_were_written_against(
     assert digest == _kernels.TIMING_KERNELS, f'set TIMING_KERNELS = "{digest}" in hwsim/mapping/_kernels.py'
 
 
+def test_kernels_and_fields_agree_on_the_hand_over():
+    assert timing.HAND_OVER_CYCLES == fields.HAND_OVER_CYCLES
+
+
 def test_the_machine_names_the_kernels_and_codes_that_it_was_written_against():
     files = (numerics, fields, vector_ops)
     digest = sha256(b"".join(Path(f.__file__).read_bytes() for f in files)).hexdigest()[:16]

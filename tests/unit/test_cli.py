@@ -16,7 +16,7 @@ from hwsim.cli import main
 from hwsim.errors import HwsimError
 from hwsim.report.files import FILES
 
-PRESETS = "edge-32x32-bf16, edge-8x8-bf16, edge-8x8-int8, gemmini-16x16-int8, tpuv2-like-128x128-bf16"
+PRESETS = "edge-32x32-bf16, edge-4x4-bf16, edge-8x8-bf16, edge-8x8-int8, gemmini-16x16-int8, tpuv2-like-128x128-bf16"
 
 
 def refusal(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:

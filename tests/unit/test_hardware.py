@@ -16,6 +16,7 @@ COUNTS = {"rows", "cols", "banks", "lanes", "channels", "queue_depth", "dataflow
 def test_presets_are_those_of_the_issue():
     assert preset_names() == (
         "edge-32x32-bf16",
+        "edge-4x4-bf16",
         "edge-8x8-bf16",
         "edge-8x8-int8",
         "gemmini-16x16-int8",
