@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: test demo test-long check bench figures accuracy wheel clean
+.PHONY: test demo test-long check prove bench figures accuracy wheel clean
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -m "not long"
@@ -24,6 +24,10 @@ check: $(INSTALLED)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+# Properties of queues, counters and address generators of the RTL, for ever: docs/rtl-proofs.md.
+prove: $(INSTALLED)
+	$(BIN)/python -m hwsim_rtl.prove
 
 bench: $(INSTALLED)
 	$(BIN)/python tests/bench/bench.py

@@ -311,6 +311,7 @@ def synth(
         raise HwsimError("synth: the RTL is made with amaranth, which is not installed; run: pip install 'hwsim[rtl]'")
     import shutil
 
+    from hwsim.report.files import json_text
     from hwsim.report.synthesis import SYNTH_SCHEMA, print_synthesis
     from hwsim_rtl.synth import synthesize
 
@@ -318,9 +319,34 @@ def synth(
         print(f"hwsim: {text}", file=sys.stderr, flush=True)
 
     found, folder = synthesize(accelerator, target, _cache_folder("synthesis"), part=part, seed=seed, say=say)
+    summary = {"schema": SYNTH_SCHEMA, **found}
     if out is not None:
         shutil.copytree(folder, out, dirs_exist_ok=True)
-    _give(json, lambda: {"schema": SYNTH_SCHEMA, **found}, lambda console: print_synthesis(found, console))
+        (Path(out) / "summary.json").write_text(json_text(summary), "utf-8")
+    _give(json, lambda: summary, lambda console: print_synthesis(summary, console))
+
+
+@app.command()
+def emit(
+    out: Annotated[str, typer.Option("-o", "--out", metavar="DIR", help="Folder for the files; made if missing.")],
+    hw: Annotated[
+        str, typer.Option("--hw", metavar="PRESET|FILE.toml", help="Accelerator; `hwsim presets` lists them.")
+    ] = RTL_HARDWARE,
+    dataflow: DataflowName = None,
+    json: JsonFile = None,
+) -> None:
+    """Write an accelerator's Verilog, memory map, file list and a test bench that any Verilog simulator runs."""
+    accelerator = _accelerator(hw, dataflow)
+    _check_outputs(out, json)
+    if find_spec("amaranth") is None:
+        raise HwsimError("emit: the RTL is made with amaranth, which is not installed; run: pip install 'hwsim[rtl]'")
+    from hwsim.report.lists import print_list
+    from hwsim_rtl.design import FILES, write_design
+
+    written = write_design(Path(out), accelerator)
+    rows = [(str(path), f"{path.stat().st_size:,} bytes", FILES.get(path.suffix, "")) for path in written]
+    summary = {"accelerator": accelerator.name, "files": [str(path) for path in written]}
+    _give(json, lambda: summary, lambda console: print_list(("file", "size", "what it is"), rows, console))
 
 
 @app.command()

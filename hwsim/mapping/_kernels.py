@@ -16,7 +16,7 @@ __all__ = ["MAX_ITEMS", "SPEC", "TILE", "emit", "search", "sizes_of"]
 
 #: Digest of hwsim/timing/_kernels.py, whose code is compiled into `search`: a change there must change this file too,
 #: or numba would go on using what it compiled before (tests/rules/test_kernels.py).
-TIMING_KERNELS = "bd5e4b7d594f6715"
+TIMING_KERNELS = "8e4063ec051cc970"
 #: Longest program of one matrix segment [items], and its steps.
 MAX_ITEMS = 2400
 MAX_STEPS = 16384
@@ -73,9 +73,9 @@ _TILE_EXPANDED, _TAPS_FIRST, _TRANSPOSED, _TRANSPOSED_OUTER = 2, 4, 16, 32  # Mo
 _SUMS, _WORD_2 = 128, 3 << 4  # VectorFlag, BMode
 _PIXELS = 0
 _WS, _IS, _OS = 0, 1, 2
-#: From a matrix command's start to its first operand at the array, beyond the cycle of the read: the hand-over, and the
-#: register behind the scratchpad.
-_ON_THE_WAY = HAND_OVER_CYCLES + 1
+SCRATCHPAD_READ_CYCLES = 4  # as in hwsim.program.fields
+#: From a matrix command's start to its first operand at the array.
+_ON_THE_WAY = HAND_OVER_CYCLES + SCRATCHPAD_READ_CYCLES
 
 # Script entries: what to do, count or edge flag, base index per level, first, last, level.
 _OPEN, _CLOSE, _BODY = 0, 1, 2
@@ -154,11 +154,11 @@ def _costs(s, m, expanded, pb, ph, pw, c, n, th, odd_c, odd_n, out):  # type: ig
             sums, width = pixels * _up(n, cols), min(n, cols)
     if flow == _OS:
         interval = max(stream, alpha * max(rows, m[BETA]))
-        reach = interval + _ON_THE_WAY
+        reach = interval + _ON_THE_WAY - 1
         tail = m[MU] + alpha + rows - 1 + cols - 1 + alpha * max(rows, m[BETA]) + m[BETA]
     else:
         interval = max(stream, min(rows, k), (rows - 1) * (alpha - 1), m[BETA])
-        reach = 1 + stream + _ON_THE_WAY
+        reach = stream + _ON_THE_WAY
         tail = m[MU] + alpha * rows + cols - 1 + m[BETA]
     out[FOLD_COUNT] = folds
     out[FOLD_INTERVAL] = interval

@@ -17,7 +17,9 @@ __all__ = [
     "HAND_OVER_CYCLES",
     "PORT",
     "RESOURCE_NAMES",
+    "SCRATCHPAD_READ_CYCLES",
     "SEMAPHORE_NAMES",
+    "STORE_LEAVES_CYCLES",
     "UNIT_NAMES",
     "ArrayField",
     "BMode",
@@ -72,6 +74,10 @@ SEMAPHORE_NAMES = tuple(s.name.lower() for s in Semaphore)
 
 #: A unit begins so many cycles after its command's start: there is a register between the control and each unit.
 HAND_OVER_CYCLES = 1
+#: A read of the scratchpad is used so many cycles after it was addressed.
+SCRATCHPAD_READ_CYCLES = 4
+#: The data of a store have left the accumulator so many cycles after its occupancy.
+STORE_LEAVES_CYCLES = 3
 
 # Causes of stalls, by index: dispatch first, then the semaphores, then the port, then the end of the segment.
 FETCH = 0

@@ -27,7 +27,8 @@ _ON_PORT = 1 << _LOAD | 1 << _STORE
 _DEPTH = 8  # nesting of loops
 _HISTORY = 8  # longest period looked for [iterations]
 _LONG_AGO = -(1 << 60)
-HAND_OVER_CYCLES = 1  # hwsim.program.fields.HAND_OVER_CYCLES
+HAND_OVER_CYCLES = 1  # both as in hwsim.program.fields
+STORE_LEAVES_CYCLES = 3
 
 # Scalars of the state.
 _DISPATCH, _PORT, _LAST_END, _LOADS, _BARRIER = 0, 1, 2, 3, 4
@@ -96,7 +97,9 @@ def _start(row, dispatched, clock, free, ring, ring_at, tokens, head, live, busy
         if (row[4] >> s) & 1:
             if live[s] >= _TOKENS - 1:
                 return -100 - s
-            tokens[s, (head[s] + live[s]) % _TOKENS] = min(occupied + HAND_OVER_CYCLES, end) if unit == _STORE else end
+            tokens[s, (head[s] + live[s]) % _TOKENS] = (
+                min(occupied + STORE_LEAVES_CYCLES, end) if unit == _STORE else end
+            )
             live[s] += 1
     ring[unit, ring_at] = start
     return start

@@ -18,10 +18,10 @@ from hwsim.program.fields import (
     CAUSES,
     DRAIN,
     FETCH,
-    HAND_OVER_CYCLES,
     PORT,
     RESOURCE_NAMES,
     SEMAPHORE_NAMES,
+    STORE_LEAVES_CYCLES,
     UNIT_NAMES,
     Row,
     Unit,
@@ -262,7 +262,7 @@ class _Machine:
         heappush(self.events, (free_at, NOBODY))
         heappush(self.events, (self.end[command], command))
         if unit == Unit.STORE:  # its data have left; it ends with the response
-            heappush(self.events, (min(free_at + HAND_OVER_CYCLES, self.end[command]), FIRST_POST - command))
+            heappush(self.events, (min(free_at + STORE_LEAVES_CYCLES, self.end[command]), FIRST_POST - command))
 
     def _first_missing(self, unit: int) -> int | None:
         """Give the first cause, in the contract's order, for which the unit's next command cannot start now."""

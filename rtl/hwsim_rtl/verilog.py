@@ -26,6 +26,8 @@ __all__ = ["Leaf", "emit"]
 _SCRIPT = "proc; opt_expr; opt_merge; opt_clean; memory_collect; write_verilog -noattr"
 #: Yosys writes `x == 0` as `! x`, at which linters stumble where x has several bits; `~|` means the same.
 _IS_ZERO = re.compile(r"^(  assign .* = )! ", re.MULTILINE)
+#: A module's name, where it is defined and where it is used, if it is the path of a part.
+_PATH = re.compile(r"^(module |  )\\([A-Za-z]\w*(?:\.\w+)+)( )", re.MULTILINE)
 _DIRECTION = {wiring.In: PortDirection.Input, wiring.Out: PortDirection.Output}
 _HEADER = re.compile(r"\A/\*.*?\*/\s*", re.DOTALL)
 
@@ -155,4 +157,9 @@ def _verilog(text: str) -> str:
     )
     if run.returncode:
         raise HwsimError(f"Yosys could not write the Verilog: {(run.stderr or run.stdout).strip()[-500:]}")
-    return _IS_ZERO.sub(r"\1~| ", _HEADER.sub("", run.stdout))
+    return _PATH.sub(_plain, _IS_ZERO.sub(r"\1~| ", _HEADER.sub("", run.stdout)))
+
+
+def _plain(found: re.Match[str]) -> str:
+    """Name a module by its path without dots: not every tool likes escaped names."""
+    return f"{found[1]}{found[2].replace('.', '__')}{found[3]}"

@@ -22,7 +22,7 @@ from hwsim.energy import ACTIONS, price_list
 from hwsim.errors import HwsimError
 from hwsim.hardware import Accelerator, load_accelerator
 from hwsim.mapping.layout import first_dispatch_cycles
-from hwsim.program import HAND_OVER_CYCLES, RESOURCE_NAMES, Field, Unit
+from hwsim.program import RESOURCE_NAMES, STORE_LEAVES_CYCLES, Field, Unit
 from hwsim.results import MEMORY_CATEGORIES, OpResult, StepResult
 from hwsim.simulate import simulate
 from hwsim.workload import (
@@ -268,9 +268,9 @@ def check_twice_the_batch_takes_at_most_twice_the_cycles_of_a_step(case: Case) -
     assert case.doubled.macs == 2 * case.step.macs
 
 
-def hand_overs(op) -> int:
-    """Cycles in which the port may wait for the slot that a store has just left, one hand-over a store."""
-    return HAND_OVER_CYCLES * int((op.program.expand()[:, Field.UNIT] == Unit.STORE).sum())
+def leaving_cycles(op) -> int:
+    """Cycles in which the port may wait for the slot that a store is just leaving."""
+    return STORE_LEAVES_CYCLES * int((op.program.expand()[:, Field.UNIT] == Unit.STORE).sum())
 
 
 def check_twice_the_batch_takes_at_most_twice_the_cycles_of_an_op(case: Case) -> None:
@@ -278,7 +278,7 @@ def check_twice_the_batch_takes_at_most_twice_the_cycles_of_an_op(case: Case) ->
     for index, (once, twice) in enumerate(zip(case.step.ops, case.doubled.ops, strict=True)):
         assert once.name == twice.name
         cycles = case.own_cycles(case.step, index), case.own_cycles(case.doubled, index)
-        if cycles[1] > 2 * cycles[0] and cycles[1] > 2 * cycles[0] + hand_overs(twice):
+        if cycles[1] > 2 * cycles[0] and cycles[1] > 2 * cycles[0] + leaving_cycles(twice):
             slower[once.name] = cycles
     assert not slower
 

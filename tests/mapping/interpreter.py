@@ -317,10 +317,10 @@ def _matrix_duration(row, hw):
         k = t * c if expanded else c
     if flow == OS:
         interval = max(S, alpha * max(R, beta))
-        reach = interval + 2  # a register between control and unit, one between scratchpad and array
+        reach = interval + 4  # the hand-over, and four cycles of a scratchpad read
         skew = mu + alpha + (R - 1) + (C - 1) + alpha * max(R, beta) + beta
     else:
-        interval, reach = max(S, min(R, k), (R - 1) * (alpha - 1), beta), 3 + S
+        interval, reach = max(S, min(R, k), (R - 1) * (alpha - 1), beta), 5 + S
         skew = mu + alpha * R + (C - 1) + beta
     assert (row[F.FOLDS], row[F.INTERVAL], row[F.STREAM]) == (folds, interval, S)
     return folds * interval, reach + skew - interval

@@ -29,7 +29,7 @@ from hwsim.mapping.layout import dispatch_cycles, element_bytes
 from hwsim.mapping.matrix import machine_vector
 from hwsim.mapping.stream import tile_stream
 from hwsim.mapping.vector import STREAMS, operands_of
-from hwsim.program import FIELDS, HAND_OVER_CYCLES, Program, Unit
+from hwsim.program import FIELDS, HAND_OVER_CYCLES, STORE_LEAVES_CYCLES, Program, Unit
 from hwsim.timing import command_times, simulate_events, simulate_rows
 from hwsim.workload import Network, inference_graph, training_graph
 from hwsim.workload.graph import Graph, Op, Phase, Role, Tensor
@@ -143,7 +143,7 @@ def disturbed(flat, rng):
 
 def effective(rows, start, end):
     """When each command's slots are full or free: its end, for a store when its data have left."""
-    return np.where(rows[:, 0] == Unit.STORE, np.minimum(start + rows[:, 1] + HAND_OVER_CYCLES, end), end)
+    return np.where(rows[:, 0] == Unit.STORE, np.minimum(start + rows[:, 1] + STORE_LEAVES_CYCLES, end), end)
 
 
 def check_timing(program: Program, flat, hw: Accelerator, seed, in_order) -> int:

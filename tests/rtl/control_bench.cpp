@@ -181,7 +181,7 @@ class Bench {
     c.end = now_ + c.occupancy + c.tail;
     unit.free_at = now_ + c.occupancy;
     unit.quiet_at = std::max(unit.quiet_at, c.end);
-    if (Word mask = c.words[1] >> 16) unit.posts.emplace_back((u == STORE ? std::min(unit.free_at + 1, c.end) : c.end) - 1, mask);
+    if (Word mask = c.words[1] >> 16) unit.posts.emplace_back((u == STORE ? std::min(unit.free_at + 3, c.end) : c.end) - 1, mask);
   }
 
   void finish(const Outputs& out) {

@@ -27,7 +27,7 @@ from hwsim.mapping import plan_op
 from hwsim.mapping.layout import dispatch_cycles
 from hwsim.program import (
     FIELDS,
-    HAND_OVER_CYCLES,
+    STORE_LEAVES_CYCLES,
     UNIT_NAMES,
     ArrayField,
     Field,
@@ -35,6 +35,7 @@ from hwsim.program import (
     Semaphore,
     Unit,
     VectorField,
+    VectorOp,
     encode,
     mask,
 )
@@ -44,15 +45,15 @@ from hwsim.timing.random_programs import expand_rows, random_rows
 from hwsim.workload import training_graph
 from hwsim_models import build
 from hwsim_rtl.control import COMMAND, UNIT_COMMANDS, Control, Fault
-from hwsim_rtl.control.dispatch import legal_opcodes
+from hwsim_rtl.control.dispatch import NOT_IN_RTL, legal_opcodes
 from hwsim_rtl.control.spec import QueueSpec, SemaphoresSpec
 from hwsim_rtl.verilog import emit
 
 Array = NDArray[np.int64]
 HW = load_accelerator("edge-8x8-int8")
-OPCODES = {**legal_opcodes(HW), Unit.MATRIX: (0, 1, 2)}
-#: Queue depth, fetch bytes a cycle, latency [cycles]: δ from 1 to 16, Λ below and above it, and no multiple of it.
-SHAPES = [(1, 128, 1), (2, 32, 7), (3, 64, 40), (8, 16, 5), (8, 8, 26)]
+OPCODES = {**legal_opcodes(HW), Unit.MATRIX: (0, 1, 2), Unit.VECTOR: tuple(VectorOp)}
+#: Queue depth, fetch bytes a cycle, latency [cycles]: δ from 2 to 16, Λ below and above it, and no multiple of it.
+SHAPES = [(1, 64, 1), (2, 32, 7), (3, 64, 40), (8, 16, 5), (8, 8, 26)]
 BENCH = Path(__file__).with_name("control_bench.cpp")
 WORDS = 32
 
@@ -215,7 +216,7 @@ async def _run(ctx, dut: Control, of: Case, most: int) -> Run:
                 times[c, 1:] = now, now + occupancy + tail
                 unit.free_at = now + occupancy
                 unit.quiet_at = max(unit.quiet_at, now + occupancy + tail)
-                over = min(HAND_OVER_CYCLES, tail) if u == Unit.STORE else tail
+                over = min(STORE_LEAVES_CYCLES, tail) if u == Unit.STORE else tail
                 at = now + occupancy + over - 1
                 unit.posts[at] = unit.posts.get(at, 0) | post
             ctx.set(port.post, unit.posts.get(now, 0))
@@ -593,7 +594,8 @@ def test_opcodes_of_models_are_legal():
         for op in step.ops:
             plan = plan_op(op, step, HW)
             for unit, opcode in plan.program.items[:, [Field.UNIT, Field.OPCODE]].tolist() if plan.segments else ():
-                assert unit > Unit.CONTROL or opcode in legal_opcodes(HW)[Unit(unit)]
+                legal = [*legal_opcodes(HW)[Unit(unit)], *NOT_IN_RTL] if unit <= Unit.CONTROL else [opcode]
+                assert opcode in legal
 
 
 # --- specifications that are proven, here on random inputs ------------------------------------------------------------

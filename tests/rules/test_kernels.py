@@ -21,6 +21,8 @@ def test_mapping_kernels_name_the_timing_kernels_that_they_were_written_against(
 
 def test_kernels_and_fields_agree_on_the_hand_over():
     assert timing.HAND_OVER_CYCLES == fields.HAND_OVER_CYCLES
+    assert timing.STORE_LEAVES_CYCLES == fields.STORE_LEAVES_CYCLES
+    assert _kernels.SCRATCHPAD_READ_CYCLES == fields.SCRATCHPAD_READ_CYCLES
 
 
 def test_the_machine_names_the_kernels_and_codes_that_it_was_written_against():

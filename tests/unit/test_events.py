@@ -333,8 +333,8 @@ def test_broken_rows_are_refused(rows, queue_depth, message):
 
 
 def posts_after(command):
-    """Cycles from a command's start to its posts: a store's data have left a cycle after its occupancy."""
-    return command[1] + (min(1, command[2]) if command[0] == STORE else command[2])
+    """Cycles from a command's start to its posts: a store's data have left three cycles after its occupancy."""
+    return command[1] + (min(3, command[2]) if command[0] == STORE else command[2])
 
 
 def equations(rows, queue_depth, pace):

@@ -165,6 +165,8 @@ class OutputStationaryArray(wiring.Component):
         Which row's it is, per column.
     sum_first : Out (cols)
         Bit *j*: it is of partial sum 0.
+    sum_last : Out (cols)
+        Bit *j*: it is of partial sum α − 1.
     sum_tag : Out (tags of `cols`)
         The tag of its fold, per column.
     sums : Out (sums of `cols`)
@@ -204,6 +206,7 @@ class OutputStationaryArray(wiring.Component):
                 "sum_valid": Out(cols),
                 "sum_row": Out(self.row_bits * cols),
                 "sum_first": Out(cols),
+                "sum_last": Out(cols),
                 "sum_tag": Out(tag_bits * cols),
                 "sums": Out(SUM_BITS * cols),
             }
@@ -241,6 +244,7 @@ class OutputStationaryArray(wiring.Component):
                 self.sum_valid[c].eq(due.any()),
                 self.sum_row.word_select(c, self.row_bits).eq(self.rows - 1 - due_line),
                 self.sum_first[c].eq(due[0]),
+                self.sum_last[c].eq(due[alpha - 1]),
                 self.sum_tag.word_select(c, self.tag_bits).eq(due_tag),
             ]
             for j in range(alpha):

@@ -26,6 +26,7 @@ from hwsim_rtl.control.tickets import Tickets
 
 __all__ = ["SEEN", "Control", "FetchSignature", "UnitSignature"]
 
+_LEAST_PACE_CYCLES = 2
 _UNITS = tuple(Unit(u) for u in range(len(UNIT_NAMES)))
 
 
@@ -37,11 +38,6 @@ SEEN = StructLayout(
         **dict.fromkeys(("starts", "new", "lacks", "free", "ends"), len(UNIT_NAMES)),
     }
 )
-
-
-def _item(layout: Layout) -> StructLayout:
-    """What a queue keeps of a command."""
-    return StructLayout({"wait": SEMAPHORES, "command": layout})
 
 
 class UnitSignature(wiring.Signature):
@@ -131,6 +127,11 @@ class Control(wiring.Component):
         self.queue_depth, self.opcodes = queue_depth, opcodes
         self.fetch_bytes_per_cycle, self.latency_cycles = fetch_bytes_per_cycle, latency_cycles
         self.preparers: dict[Unit, Any] = dict(preparers or {unit: Words(UNIT_COMMANDS[unit]) for unit in _UNITS})
+        if self.pace_cycles < _LEAST_PACE_CYCLES:
+            raise HwsimError(
+                f"the RTL needs {_LEAST_PACE_CYCLES} cycles to decode a command; control.fetch_bytes_per_cycle must be "
+                f"at most {COMMAND_BYTES // _LEAST_PACE_CYCLES}, not {fetch_bytes_per_cycle}"
+            )
         slowest = max(preparer.cycles for preparer in self.preparers.values())
         if slowest > self.pace_cycles - 1:
             raise HwsimError(
@@ -173,7 +174,7 @@ class Control(wiring.Component):
         m.submodules.dispatch = dispatch = Dispatch(self.pace_cycles, self.opcodes)
         m.submodules.semaphores = semaphores = Semaphores()
         m.submodules.tickets = tickets = Tickets(self.queue_depth)
-        queues = [Queue(_item(self.preparers[unit].layout).size, self.queue_depth) for unit in _UNITS]
+        queues = [Queue(self.preparers[unit].layout.size, self.queue_depth) for unit in _UNITS]
         for unit, queue in zip(_UNITS, queues, strict=True):
             m.submodules[f"{UNIT_NAMES[unit]}_queue"] = queue
         self._prepare(m, fetch, dispatch)
@@ -201,13 +202,13 @@ class Control(wiring.Component):
             tickets.clear.eq(begin | dispatch.barrier),
             tickets.load_dispatched.eq(dispatch.pushes[Unit.LOAD]),
             tickets.store_dispatched.eq(dispatch.pushes[Unit.STORE]),
-            tickets.defer.eq(dispatch.head.defer),
+            tickets.defer.eq(dispatch.defer),
             tickets.load_started.eq(starts[Unit.LOAD]),
             tickets.store_started.eq(starts[Unit.STORE]),
             tickets.flush.eq(dispatch.flush),
             tickets.loads_queued.eq(~queues[Unit.LOAD].empty),
             semaphores.set.eq(begin | dispatch.barrier),
-            semaphores.counts.eq(dispatch.head.counts),
+            semaphores.counts.eq(dispatch.counts),
             self.seen.begins.eq(begin),
             self.seen.runs.eq(running),
             self.seen.barrier.eq(dispatch.barrier),
@@ -243,22 +244,21 @@ class Control(wiring.Component):
         port = self._port(unit)
         name = UNIT_NAMES[unit]
         prepared = self.preparers[unit].prepared
-        queued = Signal(_item(self.preparers[unit].layout), name=f"{name}_queued")
         queued_goes, new_goes, start = (Signal(name=f"{name}_{what}") for what in ("queued_goes", "new_goes", "start"))
         queued_lacks, new_lacks = Signal(name=f"{name}_queued_lacks"), Signal(name=f"{name}_new_lacks")
         queued_turn, new_turn = self._turns(unit, tickets)
+        waits = self._waits(m, name, queue, dispatch)
         m.d.comb += [
-            queued.eq(queue.head),
-            queued_lacks.eq(self._lacks(queued, semaphores)),
+            queued_lacks.eq(self._lacks(waits, semaphores)),
             queued_goes.eq(running & ~queue.empty & queued_turn & ~queued_lacks),
-            new_lacks.eq(self._lacks(dispatch.head, semaphores)),
+            new_lacks.eq(self._lacks(dispatch.wait, semaphores)),
             new_goes.eq(dispatch.offers[unit] & queue.empty & new_turn & ~new_lacks),
             dispatch.accepts[unit].eq(~queue.full | (queued_goes & port.command.ready)),
             port.command.valid.eq(queued_goes | new_goes),
-            port.command.payload.eq(Mux(queue.empty, prepared.as_value(), queued.command.as_value())),
+            port.command.payload.eq(Mux(queue.empty, prepared.as_value(), queue.head)),
             start.eq(port.command.valid & port.command.ready),
             queue.push.eq(dispatch.pushes[unit]),
-            queue.item.eq(Cat(dispatch.head.wait[:SEMAPHORES], prepared)),
+            queue.item.eq(prepared),
             queue.pop.eq(start),
             semaphores.post[unit].eq(port.post),
             self.seen.starts[unit].eq(start),
@@ -268,7 +268,7 @@ class Control(wiring.Component):
             self.seen.ends[unit].eq(port.ended),
         ]
         with m.If(start):
-            m.d.comb += semaphores.take[unit].eq(Mux(queue.empty, dispatch.head.wait, queued.wait))
+            m.d.comb += semaphores.take[unit].eq(Mux(queue.empty, dispatch.wait, waits))
         return start
 
     def _turns(self, unit: Unit, tickets: Tickets) -> tuple[Value, Value]:
@@ -282,9 +282,30 @@ class Control(wiring.Component):
         return C(1), C(1)
 
     @staticmethod
-    def _lacks(command: Any, semaphores: Semaphores) -> Value:
+    def _lacks(waits: Value, semaphores: Semaphores) -> Value:
         """Whether a token is missing."""
-        return (command.wait[:SEMAPHORES] & ~semaphores.available).any()
+        return (waits & ~semaphores.available).any()
+
+    def _waits(self, m: Module, name: str, queue: Queue, dispatch: Dispatch) -> Value:
+        """What the oldest queued command waits for, from a register: it is in front of every start.
+
+        A queue in registers beside the queue; its front is loaded with what will be the oldest.
+        """
+        places = [Signal(SEMAPHORES, name=f"{name}_waits_{i}") for i in range(self.queue_depth)]
+        level = Signal(range(self.queue_depth + 1), name=f"{name}_level")
+        there = Signal(range(self.queue_depth + 1), name=f"{name}_there")  # after what leaves
+        m.d.comb += there.eq(level - queue.pop)
+        later = [*places[1:], C(0, SEMAPHORES)]
+        for i, place in enumerate(places):
+            # A command that is pushed into an empty queue and popped at once goes below the first place.
+            with m.If(queue.push & (level == i + queue.pop)):
+                m.d.sync += place.eq(dispatch.wait)
+            with m.Elif(queue.pop):
+                m.d.sync += place.eq(later[i])
+        m.d.sync += level.eq(there + queue.push)
+        with m.If(queue.clear):
+            m.d.sync += level.eq(0)
+        return places[0]
 
     def _states(self, m: Module, fetch: Fetch, dispatch: Dispatch, semaphores: Semaphores) -> tuple[Signal, Signal]:
         """Rest, run, and, after a fault, wait until all that has begun is over; gives start and run."""
@@ -292,6 +313,8 @@ class Control(wiring.Component):
         fault = Signal(Fault)
         idle = self._idle()
         nothing_starts = ~Cat(self._port(u).command.valid for u in _UNITS).any()
+        dead = Signal()  # it lasts, so it may be seen a cycle late
+        m.d.sync += dead.eq(running & dispatch.blocked & idle & nothing_starts & ~begin)
         m.d.comb += [self.busy.eq(running | stopping), begin.eq(self.start & ~self.busy)]
         with m.If(fetch.failed):
             m.d.comb += fault.eq(Fault.FETCH)
@@ -303,7 +326,7 @@ class Control(wiring.Component):
             m.d.comb += fault.eq(self.fault)
         with m.Elif(dispatch.fault != Fault.NONE):
             m.d.comb += fault.eq(dispatch.fault)
-        with m.Elif(dispatch.blocked & idle & nothing_starts):
+        with m.Elif(dead):
             m.d.comb += fault.eq(Fault.DEADLOCK)
 
         with m.If(running):

@@ -9,16 +9,19 @@ from collections.abc import Collection, Mapping
 from enum import IntEnum
 from typing import Any
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from hwsim.hardware import Accelerator, Dataflow
 from hwsim.program import UNIT_NAMES, Unit, VectorOp
-from hwsim_rtl.control.command import COMMAND
+from hwsim_rtl.control.command import COMMAND, COUNTS_BITS
 from hwsim_rtl.control.semaphores import SEMAPHORES
 
-__all__ = ["Dispatch", "Fault", "Opcodes", "legal_opcodes"]
+__all__ = ["NOT_IN_RTL", "Dispatch", "Fault", "Opcodes", "legal_opcodes"]
+
+#: Micro-operations that the vector unit has no hardware for.
+NOT_IN_RTL = frozenset({VectorOp.EXP, VectorOp.LOG, VectorOp.RECIPROCAL, VectorOp.RECIPROCAL_ROOT})
 
 Opcodes = Mapping[Unit, Collection[int]]
 _UNITS = len(UNIT_NAMES)
@@ -56,7 +59,7 @@ def legal_opcodes(hw: Accelerator) -> Opcodes:
     return {
         Unit.LOAD: (0, 1, 2),
         Unit.MATRIX: (_DATAFLOWS[hw.array.dataflow],),
-        Unit.VECTOR: tuple(int(op) for op in VectorOp),
+        Unit.VECTOR: tuple(int(op) for op in VectorOp if op not in NOT_IN_RTL),
         Unit.STORE: (0, 2),  # of tiles and of streams; both from the accumulator
         Unit.CONTROL: (0,),
     }
@@ -65,12 +68,13 @@ def legal_opcodes(hw: Accelerator) -> Opcodes:
 class Dispatch(wiring.Component):
     """Hands out the command at the head of the buffer, δ cycles after the last one at the earliest.
 
-    The first one leaves δ cycles after it came.
+    The first one leaves δ cycles after it came. What decides is decoded and judged in the cycle in which a command
+    stands at the head for the first time, and kept in registers.
 
     Parameters
     ----------
     pace_cycles : int
-        δ.
+        δ, 2 or more.
     opcodes : mapping of Unit to collection of int
         What each unit, and `Unit.CONTROL`, takes.
 
@@ -102,6 +106,8 @@ class Dispatch(wiring.Component):
         The command at the head is dispatched, or the barrier at the head takes effect.
     blocked : Out(1)
         A command, or the end, is at the dispatcher and does not go on in this cycle.
+    wait, defer, counts : Out(10), Out(16), Out(64)
+        Of the command at the dispatcher.
     fault : Out(4)
         `Fault` of the command at the dispatcher, which then does not go on.
     index : Out(32)
@@ -127,6 +133,9 @@ class Dispatch(wiring.Component):
                 "finish": Out(1),
                 "take": Out(1),
                 "blocked": Out(1),
+                "wait": Out(SEMAPHORES),
+                "defer": Out(16),
+                "counts": Out(COUNTS_BITS),
                 "fault": Out(Fault),
                 "index": Out(32),
             }
@@ -137,23 +146,31 @@ class Dispatch(wiring.Component):
         m = Module()
         commands, pace, fresh = Signal(32), Signal(range(self._pace + 1)), Signal()
         at_end, ready, here, legal, is_prepared = Signal(), Signal(), Signal(), Signal(), Signal()
-        fault = self._fault(m, fresh, at_end)
+        known, unit = Signal(), Signal(len(self.head.unit))
+        fault = self._fault(m, unit, fresh, at_end)
+        m.d.sync += [
+            known.eq(self.valid & ~self.take & ~self.start),
+            unit.eq(self.head.unit),
+            self.wait.eq(self.head.wait),
+            self.defer.eq(self.head.defer),
+            self.counts.eq(self.head.counts),
+        ]
         m.d.comb += [
             at_end.eq(self.index == commands),
-            is_prepared.eq(self.prepared.bit_select(self.head.unit[:2], 1) | (self.head.unit >= Unit.CONTROL)),
+            is_prepared.eq(self.prepared.bit_select(unit[:2], 1) | (unit >= Unit.CONTROL)),
             ready.eq(self.run & (pace == 0)),
-            here.eq(ready & (at_end | (self.valid & is_prepared))),
+            here.eq(ready & (at_end | (known & is_prepared))),
             self.fault.eq(Mux(here, fault, Fault.NONE)),
             legal.eq(here & (fault == Fault.NONE)),
             self.pushes.eq(self.offers & self.accepts),
-            self.flush.eq(legal & (at_end | (self.head.unit == Unit.CONTROL))),
+            self.flush.eq(legal & (at_end | (unit == Unit.CONTROL))),
             self.barrier.eq(self.flush & self.drained),
             self.finish.eq(self.barrier & at_end),
             self.take.eq(self.pushes.any() | (self.barrier & ~at_end)),
             self.blocked.eq(legal & ~self.take & ~self.barrier),
         ]
-        for unit in range(_UNITS):
-            m.d.comb += self.offers[unit].eq(legal & ~at_end & (self.head.unit == unit))
+        for u in range(_UNITS):
+            m.d.comb += self.offers[u].eq(legal & ~at_end & (unit == u))
 
         with m.If(self.take):
             m.d.sync += [pace.eq(self._pace - 1), self.index.eq(self.index + 1), fresh.eq(0)]
@@ -163,22 +180,24 @@ class Dispatch(wiring.Component):
             m.d.sync += [commands.eq(self.commands), self.index.eq(0), pace.eq(self._pace), fresh.eq(1)]
         return m
 
-    def _fault(self, m: Module, fresh: Signal, at_end: Signal) -> Signal:
+    def _fault(self, m: Module, unit: Value, fresh: Signal, at_end: Signal) -> Signal:
         """Judge the command at the head, or the end."""
-        fault, known = Signal(Fault), Signal()
+        fault, own, known = Signal(Fault), Signal(Fault), Signal()
         head = self.head
         with m.Switch(head.unit):
-            for unit, opcodes in self._opcodes.items():
-                with m.Case(unit):
+            for of, opcodes in self._opcodes.items():
+                with m.Case(of):
                     m.d.comb += known.eq(sum((head.opcode == code for code in opcodes), start=0) != 0)
-        with m.If(fresh & (at_end | (head.unit != Unit.CONTROL))):
-            m.d.comb += fault.eq(Fault.BARRIER)
-        with m.Elif(at_end):
-            m.d.comb += fault.eq(Fault.NONE)
-        with m.Elif(head.unit > Unit.CONTROL):
-            m.d.comb += fault.eq(Fault.UNIT)
+        with m.If(head.unit > Unit.CONTROL):
+            m.d.sync += own.eq(Fault.UNIT)
         with m.Elif(~known):
-            m.d.comb += fault.eq(Fault.OPCODE)
+            m.d.sync += own.eq(Fault.OPCODE)
         with m.Elif(head.wait[SEMAPHORES:].any() | head.post[SEMAPHORES:].any()):
-            m.d.comb += fault.eq(Fault.SEMAPHORE)
+            m.d.sync += own.eq(Fault.SEMAPHORE)
+        with m.Else():
+            m.d.sync += own.eq(Fault.NONE)
+        with m.If(fresh & (at_end | (unit != Unit.CONTROL))):
+            m.d.comb += fault.eq(Fault.BARRIER)
+        with m.Elif(~at_end):
+            m.d.comb += fault.eq(own)
         return fault

@@ -1,32 +1,41 @@
 """What holds of the counters and queues of the control for ever, whatever their owners do within the rules.
 
-Assertions for a formal proof (semaphores by induction, queues to a bounded depth); inputs are free variables. They are
-judged at the clock's edge, when all is settled, so Amaranth's simulator judges them too.
+Specifications for `hwsim_rtl.prove`; their inputs are free variables. Claims that look inside a component are what makes
+the others follow by induction.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Assert, Assume, C, Module, Signal
+from amaranth.hdl import Array, C, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In
 
 from hwsim.program import UNIT_NAMES
 from hwsim_rtl.control.command import SEMAPHORE_BITS
-from hwsim_rtl.control.queue import Queue
+from hwsim_rtl.control.fetch import ADDRESS_BITS, Fetch
+from hwsim_rtl.control.queue import Queue, after
 from hwsim_rtl.control.semaphores import MOST_TOKENS, SEMAPHORES, Semaphores
+from hwsim_rtl.control.tickets import DEFER_BITS, Tickets
+from hwsim_rtl.prove.claims import Claims, Inside
 
-__all__ = ["QueueSpec", "SemaphoresSpec"]
+__all__ = ["FetchSpec", "QueueSpec", "SemaphoresSpec", "TicketsSpec", "add_around"]
 
 _UNITS = len(UNIT_NAMES)
 
 
-class SemaphoresSpec(wiring.Component):
-    """No token is lost or made, and no counter wraps, until a fault is flagged.
+def add_around(place: Value, items: Value, places: int) -> Value:
+    """Give the place that is so many items further, around; both are at most `places`."""
+    total = place + items
+    return Mux(total >= places, total - places, total)
 
-    Beside each counter runs one that counts without a bound. Up to the first flagged overflow or underflow both are
-    equal, and after the takes of a cycle 0 to 255 tokens are left.
+
+class SemaphoresSpec(wiring.Component):
+    """No token is lost or made, no counter wraps, and every fault is flagged.
+
+    Beside each counter runs one that counts without a bound. Both are equal from a `set` or the reset to the first
+    flagged overflow or underflow, and each is flagged if and only if it happens.
 
     Members
     -------
@@ -44,39 +53,60 @@ class SemaphoresSpec(wiring.Component):
             }
         )
 
+    def component(self) -> Semaphores:
+        """What is judged."""
+        return Semaphores()
+
     def elaborate(self, platform: Any) -> Module:
         """Build counters, counting and claims."""
         m = Module()
-        m.submodules.dut = dut = Semaphores()
+        claims = Claims(m, platform)
+        m.submodules.dut = dut = self.component()
         m.d.comb += [
             dut.take.as_value().eq(self.take),
             dut.post.as_value().eq(self.post),
             dut.set.eq(self.set),
             dut.counts.eq(self.counts),
         ]
-        trusted = Signal(init=1)
-        with m.If(dut.overflow | dut.underflow):
+        trusted, faulted, rushed = Signal(init=1), Signal(), Signal()
+        with m.If(self.set):
+            m.d.sync += trusted.eq(1)
+        with m.Elif(dut.overflow | dut.underflow):
             m.d.sync += trusted.eq(0)
-        for s in range(SEMAPHORES):
-            count = Signal(32, name=f"count_{s}")
+        over, under = Signal(SEMAPHORES), Signal(SEMAPHORES)
+        counts = [Signal(32, name=f"count_{s}") for s in range(SEMAPHORES)]
+        for s, count in enumerate(counts):
             taken, posted = (
                 sum((mask[u * SEMAPHORES + s] for u in range(_UNITS)), C(0, 1)) for mask in (self.take, self.post)
             )
+            m.d.comb += [under[s].eq(taken > count), over[s].eq((taken <= count) & (count - taken > MOST_TOKENS))]
             with m.If(self.set):
                 m.d.sync += count.eq(self.counts.word_select(s, SEMAPHORE_BITS))
             with m.Else():
                 m.d.sync += count.eq(count - taken + posted)
             with m.If(trusted):
-                m.d.sync += [
-                    Assert(dut.tokens[s] == count),
-                    Assert(dut.available[s] == (count != 0)),
-                    Assert(dut.underflow | dut.overflow | ((taken <= count) & (count - taken <= MOST_TOKENS))),
-                ]
+                claims.holds(f"{s}: counted right", dut.tokens[s] == count)
+                claims.holds(f"{s}: at most {MOST_TOKENS} and those of one cycle", count <= MOST_TOKENS + _UNITS)
+                claims.holds(f"{s}: available if there is a token", dut.available[s] == (count != 0))
+        with m.If(trusted):
+            claims.holds("overflow is flagged when it happens", dut.overflow == over.any())
+            claims.holds("underflow is flagged when it happens", dut.underflow == under.any())
+            claims.seen("a token is taken as others are posted", self.take[0] & self.post[0] & (counts[0] == 1))
+            claims.seen(f"{MOST_TOKENS} tokens", rushed & (counts[0] == MOST_TOKENS))
+            claims.seen("overflow", rushed & dut.overflow)
+            claims.seen("underflow", dut.underflow)
+        with m.If(self.set):  # one way to many tokens, so that the solver need not look for it
+            m.d.sync += rushed.eq(self.counts.all())
+        with m.Elif(~self.post.all() | self.take.any()):
+            m.d.sync += rushed.eq(0)
+        with m.If(~trusted):
+            m.d.sync += faulted.eq(1)
+        claims.seen("set anew after a fault", faulted & trusted & (counts[2] == 3))
         return m
 
 
 class QueueSpec(wiring.Component):
-    """No item is lost, doubled, changed or overtaken.
+    """No item is lost, doubled, changed or overtaken; the queue is never over-full or popped when empty.
 
     One item, any, is marked when it is pushed; where nothing is ahead of it, it is the one at the head.
 
@@ -87,7 +117,7 @@ class QueueSpec(wiring.Component):
 
     Members
     -------
-    push, item, pop : In(1), In(width), In(1)
+    clear, push, item, pop : In(1), In(1), In(width), In(1)
         As those of `Queue`; its owner's two rules are assumed.
     mark : In(1)
         Watch the item that is pushed.
@@ -95,33 +125,282 @@ class QueueSpec(wiring.Component):
 
     def __init__(self, width: int, depth: int) -> None:
         self.width, self.depth = width, depth
-        super().__init__({"push": In(1), "item": In(width), "pop": In(1), "mark": In(1)})
+        super().__init__({"clear": In(1), "push": In(1), "item": In(width), "pop": In(1), "mark": In(1)})
+
+    def component(self) -> Queue:
+        """What is judged."""
+        return Queue(self.width, self.depth)
 
     def elaborate(self, platform: Any) -> Module:
         """Build the queue, the watch and the claims."""
         m = Module()
-        m.submodules.dut = dut = Queue(self.width, self.depth)
-        level, ahead = Signal(range(self.depth + 2)), Signal(range(self.depth + 2))
+        claims, dut, depth = Claims(m, platform), self.component(), self.depth
+        inside = Inside(dut, platform)
+        m.submodules.dut = inside.fragment
+        level, ahead = Signal(range(depth + 2)), Signal(range(depth + 2))
         watching, item = Signal(), Signal(self.width)
         m.d.comb += [
+            dut.clear.eq(self.clear),
             dut.push.eq(self.push),
             dut.item.eq(self.item),
             dut.pop.eq(self.pop),
         ]
-        m.d.sync += [
-            Assume(~(self.pop & dut.empty & ~self.push)),
-            Assume(~(self.push & dut.full & ~self.pop)),
-            Assert(level <= self.depth),
-            Assert(dut.empty == (level == 0)),
-            Assert(dut.full == (level == self.depth)),
-        ]
+        claims.given("none is popped from an empty queue", ~(self.pop & dut.empty & ~self.push))
+        claims.given("none is pushed into a full queue", ~(self.push & dut.full & ~self.pop))
+        claims.holds("no more items than places", level <= depth)
+        claims.holds("empty if there is none", dut.empty == (level == 0))
+        claims.holds("full if there are as many as places", dut.full == (level == depth))
         m.d.sync += level.eq(level + self.push - self.pop)
         with m.If(watching):
-            m.d.sync += Assert(ahead < level)
+            claims.holds("what is watched is there", ahead < level)
             with m.If(self.pop):
                 m.d.sync += [ahead.eq(ahead - 1), watching.eq(ahead != 0)]
             with m.If(ahead == 0):
-                m.d.sync += Assert(dut.head == item)
+                claims.holds("it comes in its turn, unchanged", dut.head == item)
         with m.Elif(self.push & self.mark & ~(self.pop & dut.empty)):
             m.d.sync += [watching.eq(1), item.eq(self.item), ahead.eq(level - self.pop)]
+        with m.If(self.clear):
+            m.d.sync += [level.eq(0), watching.eq(0)]
+        claims.seen("full", dut.full)
+        claims.seen("pushed and popped while full", dut.full & self.push & self.pop)
+        claims.seen("pushed and popped while empty", dut.empty & self.push & self.pop)
+        claims.seen("what is watched leaves", watching & self.pop & (ahead == 0))
+        first, last = inside.ends("memory")
+        claims.holds("level inside", inside["level"] == level)
+        claims.holds("places inside", (first < depth) & (last == add_around(first, level, depth)))
+        with m.If(watching):
+            claims.holds(
+                "what is watched lies there", inside.peek(m, "memory", add_around(first, ahead, depth)) == item
+            )
         return m
+
+
+class TicketsSpec(wiring.Component):
+    """Every queued store knows how many loads it still lets pass, and neither misses its turn nor takes another's.
+
+    The reference has no numbers of loads: each queued store counts the loads that must still start before it, those
+    that are queued and those that it was deferred by; it waits no shorter than the store before it.
+
+    Parameters
+    ----------
+    depth : int
+        Q, of both queues.
+
+    Members
+    -------
+    clear, load_dispatched, store_dispatched, defer, load_started, store_started, flush
+        As those of `Tickets`; what the control keeps to is assumed.
+    """
+
+    def __init__(self, depth: int) -> None:
+        self.depth = depth
+        names = ("clear", "load_dispatched", "store_dispatched", "load_started", "store_started", "flush")
+        super().__init__({**dict.fromkeys(names, In(1)), "defer": In(DEFER_BITS)})
+
+    def component(self) -> Tickets:
+        """What is judged."""
+        return Tickets(self.depth)
+
+    def elaborate(self, platform: Any) -> Module:
+        """Build tickets, reference and claims."""
+        m = Module()
+        claims, dut, depth = Claims(m, platform), self.component(), self.depth
+        inside = Inside(dut, platform)
+        m.submodules.dut = inside.fragment
+        for name in self.signature.members:
+            m.d.comb += getattr(dut, name).eq(getattr(self, name))
+        loads, stores = Signal(range(depth + 2)), Signal(range(depth + 2))
+        flushed = Signal()
+        bits = (depth + (1 << DEFER_BITS)).bit_length()
+        to_pass = [Signal(bits, name=f"to_pass_{i}") for i in range(depth)]  # by queued stores, around
+        head, tail, first = Signal(range(depth)), Signal(range(depth)), Signal(bits)
+        last = Signal(bits)  # by the last store, queued or not
+        beyond, wait, new = Signal(bits), Signal(bits), Signal(bits)
+        m.d.comb += [
+            dut.loads_queued.eq(loads != 0),
+            beyond.eq(Mux(last > loads, last - loads, 0)),
+            wait.eq(Mux(self.defer > beyond, self.defer, beyond)),
+            new.eq(loads + wait),
+        ]
+        self._rules(claims, dut, loads, stores, flushed)
+        starts = self.load_started
+        m.d.sync += [
+            loads.eq(loads + self.load_dispatched - starts),
+            stores.eq(stores + self.store_dispatched - self.store_started),
+            flushed.eq(flushed | self.flush),
+            last.eq(Mux(self.store_dispatched, new - starts, Mux(last == 0, 0, last - starts))),
+        ]
+        with m.If(self.store_dispatched):
+            m.d.sync += tail.eq(after(tail, depth))
+        with m.If(self.store_started):
+            m.d.sync += head.eq(after(head, depth))
+        for i, own in enumerate(to_pass):
+            m.d.sync += own.eq(Mux(self.store_dispatched & (tail == i), new, own) - starts)
+        with m.If(self.clear):
+            m.d.sync += [loads.eq(0), stores.eq(0), flushed.eq(0), last.eq(0), head.eq(0), tail.eq(0)]
+
+        m.d.comb += first.eq(Array(to_pass)[head])
+        claims.holds("loads go until the first store's turn", dut.load_turn == ((stores == 0) | (first != 0)))
+        with m.If(stores != 0):
+            flushes = self.flush & (loads == 0)
+            claims.holds("a store goes in its turn", dut.store_turn == ((first == 0) | flushes))
+            claims.holds("only one has the port", ~(dut.load_turn & dut.store_turn & (loads != 0)))
+        with m.Elif(~flushed & ~self.flush):
+            claims.holds("a new store goes at once in its turn", dut.new_store_turn == ((loads == 0) & (wait == 0)))
+        claims.seen("a store lets a load pass", (stores == 2) & (first == 1) & starts)
+        claims.seen("a store leaves before its turn at a barrier", self.store_started & (first != 0) & (stores != 0))
+        claims.seen("the longest wait", (stores == 1) & (first == (1 << DEFER_BITS) - 1 + 2))
+        claims.seen("both queues full", (stores == depth) & (loads == depth))
+        self._inside(m, claims, inside, (loads, stores, last, head, tail, new), flushed, to_pass)
+        return m
+
+    def _rules(self, claims: Claims, dut: Any, loads: Value, stores: Value, flushed: Value) -> None:
+        """What the control keeps to."""
+        dispatched = self.load_dispatched | self.store_dispatched
+        room = self.depth
+        claims.given("one command is dispatched a cycle", ~(self.load_dispatched & self.store_dispatched))
+        claims.given("none behind a barrier before it takes effect", ~(dispatched & (self.flush | flushed)))
+        claims.given("loads fit their queue", ~(self.load_dispatched & (loads == room)) | self.load_started)
+        claims.given("stores fit theirs", ~(self.store_dispatched & (stores == room)) | self.store_started)
+        there = (loads != 0) | self.load_dispatched
+        claims.given("a load starts in its turn", ~self.load_started | (dut.load_turn & there))
+        new = self.store_dispatched & dut.new_store_turn
+        claims.given("a store starts in its turn", ~self.store_started | Mux(stores != 0, dut.store_turn, new))
+
+    def _inside(
+        self, m: Module, claims: Claims, inside: Inside, registers: Any, flushed: Value, to_pass: list[Signal]
+    ) -> None:
+        depth, most = self.depth, self.depth + (1 << DEFER_BITS) - 1
+        loads, stores, last, head, tail, new = registers
+        started = inside["started"]
+        read, write = inside.ends("dues.memory")
+        claims.holds("no more than fit", (loads <= depth) & (stores <= depth) & (last <= most))
+        claims.holds("level inside", inside["dues.level"] == stores)
+        claims.holds("ends inside", (read == head) & (write == tail))
+        claims.holds("ends are places", (head < depth) & (tail == add_around(head, stores, depth)))
+        claims.holds("loads inside", (inside["dispatched"] - started)[: len(started)] == loads)
+        claims.holds("slack inside", inside["slack"] == Mux(last > loads, last - loads, 0))
+        # Not needed to say it, but the solvers find the rest sooner.
+        claims.holds("a new one lets no fewer pass than the last", new >= last)
+        claims.holds("a new due inside", (inside["dispatched"] + inside["wait"] - started)[: len(started)] == new)
+        claims.holds("what the last one lets pass it has let", (stores != 0) | flushed | (last == 0))
+        # How many stores are ahead of the one at each place.
+        ahead = [Signal(range(depth), name=f"ahead_{i}") for i in range(depth)]
+        for i, own in enumerate(to_pass):
+            m.d.comb += ahead[i].eq(Mux(head <= i, i - head, depth + i - head))
+            with m.If(ahead[i] < stores):
+                due = inside.peek(m, "dues.memory", C(i))
+                claims.holds(f"{i}: its due", (due - started)[: len(started)] == own)
+                claims.holds(f"{i}: lets no more pass than the last", own <= last)
+                claims.holds(f"{i}: if it is the last", (ahead[i] + 1 != stores) | (own == last))
+                for j in range(i):
+                    ordered = Mux(ahead[i] < ahead[j], own <= to_pass[j], to_pass[j] <= own)
+                    claims.holds(f"{i}: in order with {j}", (ahead[j] >= stores) | ordered)
+
+
+class FetchSpec(wiring.Component):
+    """Every command that is asked for has a place, comes whole and in order, and is asked for once, δ after the last.
+
+    Any beat is marked as it comes. All bits of a beat are the same here: the buffer does not look at them.
+
+    Parameters
+    ----------
+    bytes_per_cycle, latency_cycles : int
+        Of the fetch.
+
+    Members
+    -------
+    start, address, commands, enable, take
+        As those of `Fetch`; started again only when nothing is pending, and a command is taken only if there is one.
+    ready : In(1)
+        Memory takes a request.
+    respond, bit : In(1), In(1)
+        It answers, sometime after a request, with this data.
+    mark : In(1)
+        Watch the beat that comes.
+    """
+
+    def __init__(self, bytes_per_cycle: int, latency_cycles: int) -> None:
+        self._parameters = bytes_per_cycle, latency_cycles
+        names = ("start", "enable", "take", "ready", "respond", "bit", "mark")
+        super().__init__({**dict.fromkeys(names, In(1)), "address": In(ADDRESS_BITS), "commands": In(32)})
+
+    def component(self) -> Fetch:
+        """What is judged."""
+        return Fetch(*self._parameters)
+
+    def elaborate(self, platform: Any) -> Module:
+        """Build the fetch, the memory's side and the claims."""
+        m = Module()
+        claims, dut = Claims(m, platform), self.component()
+        inside = Inside(dut, platform)
+        m.submodules.dut = inside.fragment
+        request, response = dut.port.request, dut.port.response
+        for name in ("start", "address", "commands", "enable", "take"):
+            m.d.comb += getattr(dut, name).eq(getattr(self, name))
+        m.d.comb += [request.ready.eq(self.ready), response.valid.eq(self.respond)]
+        m.d.comb += response.p.data.eq(self.bit.replicate(len(response.p.data)))
+
+        places, beats = dut.places, dut.beats
+        opened, done = Signal(range(places + 2)), Signal(range(places + 2))  # requests without all beats, and with
+        beat, pace = Signal(range(beats)), Signal(range(beats + 1))
+        asked, base, total = Signal(32), Signal(ADDRESS_BITS), Signal(32)
+        asks, ends = Signal(), Signal()
+        m.d.comb += [asks.eq(request.valid & self.ready), ends.eq(self.respond & (beat == beats - 1))]
+        claims.given("it starts again when nothing is pending", ~self.start | (~dut.pending & ~self.take))
+        claims.given("what is taken is there", ~self.take | dut.valid)
+        claims.given("memory answers what was asked", ~self.respond | (opened != 0))
+        m.d.sync += [opened.eq(opened + asks - ends), done.eq(done + ends - self.take), asked.eq(asked + asks)]
+        m.d.sync += pace.eq(Mux(asks, beats - 1, Mux(pace == 0, 0, pace - 1)))
+        with m.If(self.respond):
+            m.d.sync += beat.eq(Mux(beat == beats - 1, 0, beat + 1))
+        with m.If(self.start):
+            m.d.sync += [done.eq(0), asked.eq(0), base.eq(self.address), total.eq(self.commands), pace.eq(0)]
+
+        claims.holds("all that is asked for has a place", opened + done <= places)
+        claims.holds("requests are δ apart", ~asks | (pace == 0))
+        claims.holds("each command is asked for once, in order", request.payload == (base + (asked << 7))[:ADDRESS_BITS])
+        claims.holds("no more than there are", ~request.valid | (asked != total))
+        claims.holds("a request stays", ~inside["offered"] | request.valid)
+        claims.holds("a command is there when all its beats are", dut.valid == (done != 0))
+        claims.holds("pending while beats are to come", dut.pending == ((opened != 0) | request.valid))
+        claims.seen("the last command is asked for as one leaves", asks & self.take & (asked + 1 == total))
+        claims.seen("all places are taken", opened + done == places)
+        self._watch(m, claims, inside, dut, (opened, done, beat))
+        self._inside(claims, inside, places, (opened, done, beat, pace, asked, total))
+        return m
+
+    def _watch(self, m: Module, claims: Claims, inside: Inside, dut: Any, registers: Any) -> None:
+        """Follow one beat to the head."""
+        opened, done, beat = registers
+        watching, bit, number, ahead = Signal(), Signal(), Signal.like(beat), Signal.like(done)
+        width = len(dut.head) // dut.beats
+        with m.If(watching):
+            with m.If(self.take):
+                m.d.sync += [ahead.eq(ahead - 1), watching.eq(ahead != 0)]
+            with m.If(dut.valid & (ahead == 0)):
+                claims.holds("it comes in its turn, unchanged", dut.head.word_select(number, width) == bit.replicate(width))
+            claims.holds("what is watched is there, or its command is coming", (ahead < done) | (beat > number))
+            claims.holds("it is in no later command", ahead <= done)
+            first, _ = inside.ends("buffer")
+            word = inside.peek(m, "buffer", add_around(first, ahead, dut.places))
+            claims.holds("it lies in its place", word.word_select(number, width) == bit.replicate(width))
+            claims.seen("it leaves behind another command", self.take & (ahead == 0) & (number == dut.beats - 1))
+        with m.Elif(self.respond & self.mark):
+            m.d.sync += [watching.eq(1), bit.eq(self.bit), number.eq(beat), ahead.eq(done - self.take)]
+        with m.If(self.start):
+            m.d.sync += watching.eq(0)
+
+    def _inside(self, claims: Claims, inside: Inside, places: int, registers: Any) -> None:
+        opened, done, beat, pace, asked, total = registers
+        first, last = inside.ends("buffer")
+        offered, left = inside["offered"], inside["left"]
+        claims.holds("free inside", inside["free"] + opened + done == places)
+        claims.holds("asked inside", inside["asked"] == opened)
+        claims.holds("level inside", inside["level"] == done)
+        claims.holds("beat inside", inside["beat"] == beat)
+        claims.holds("pace inside", inside["pace"] == pace)
+        claims.holds("left inside", left == (total - asked)[: len(left)])
+        claims.holds("places inside", (first < places) & (last == add_around(first, done, places)))
+        claims.holds("a beat that has come has others to come", (beat == 0) | (opened != 0))
+        claims.holds("what is offered has a place", ~offered | ((left != 0) & (opened + done != places) & (pace == 0)))

@@ -1,4 +1,4 @@
-"""Moving elements to other places: rotation by any amount, sums modulo a size that need not be a power of two."""
+"""Moving elements to other places and times: rotation by any amount, sums modulo any size, registers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from amaranth.hdl import C, Cat, Module, Mux, Signal, Value
 
-__all__ = ["add_modulo", "at_least", "bits_for", "rotate"]
+__all__ = ["add_modulo", "at_least", "bits_for", "later", "rotate"]
 
 
 def bits_for(count: int) -> int:
@@ -48,3 +48,10 @@ def add_modulo(lane: Value, step: Value, size: int) -> tuple[Value, Value]:
 def at_least(limit: Value, places: int) -> Value:
     """Bits, place 0 lowest: whether the place is the limit or above."""
     return Cat(C(place, bits_for(places)) >= limit for place in range(places))
+
+
+def later(m: Module, value: Value, name: str, *, reset: bool = False) -> Signal:
+    """Give what a value was in the cycle before."""
+    register = Signal(value.shape(), name=name, reset_less=not reset)
+    m.d.sync += register.eq(value)
+    return register

@@ -7,19 +7,24 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hwsim.hardware.formats import FORMAT_BITS
 from hwsim.program import FORMAT_CODES
 from hwsim_rtl.arithmetic import Scale, Widen
-from hwsim_rtl.dma.box import ADDRESS_BITS, BEAT, BoxGenerator, Geometry
+from hwsim_rtl.dma.align import later
+from hwsim_rtl.dma.box import ADDRESS_BITS, BEAT, NO_LIMIT, WALK_CYCLES, Geometry
 from hwsim_rtl.dma.pending import Pending
+from hwsim_rtl.dma.walk import BoxGenerator
 
 __all__ = ["Load"]
 
 _LOWEST = 0xFF800000
+#: What is kept of a beat, and of its box.
+_OF_BEAT = ("low", "high", "padding", "row", "place", "last")
+_OF_BOX = ("wrap", "into_accumulator", "half", "fixed", "format", "exponent", "lowest")
 
 
 def scratchpad_write(g: Geometry) -> data.StructLayout:
@@ -49,17 +54,23 @@ def accumulator_write(g: Geometry) -> data.StructLayout:
 
 
 class Load(wiring.Component):
-    """Load boxes of lines: requests from the cycle of `start` on, one a cycle; the data go where the box says.
+    """Load boxes of lines: requests from `WALK_CYCLES` after the start on, one a cycle; the data go where the box says.
 
-    Latency: a beat requested in cycle `t` is written in cycle ``t + Λ`` if its data come ``Λ − stages`` cycles after
-    the request or earlier, else as much later as they come; the cycle after can read it. Throughput: one beat a cycle.
+    Latency: beat `i` of a box that starts in cycle `s` is written in cycle ``s + i + Λ`` if its data come
+    `memory_cycles` after the request or earlier, else as much later as they come; the cycle after can read it.
+    Throughput: one beat a cycle.
 
     Parameters
     ----------
     geometry : Geometry
         Of the data path.
     stages : int
-        Registers between data and memories, 0 or 1: data must then come earlier.
+        Registers between data and memories, 0 to 2: data must then come earlier.
+
+    Attributes
+    ----------
+    memory_cycles : int
+        Request to data, at most, if ends are to be those of the contract [cycles].
 
     Members
     -------
@@ -73,15 +84,19 @@ class Load(wiring.Component):
         What is written in this cycle.
     done : Out(1)
         The cycle of a box's last write: the cycle before the command's end.
+    limit : In(address), beyond : Out(1)
+        Beats from this address on are not requested, and that there was one; what is written for them means nothing.
     """
 
     def __init__(self, geometry: Geometry, stages: int = 0) -> None:
         self.geometry, self.stages = geometry, stages
         g = geometry
+        self.memory_cycles = g.latency_cycles - WALK_CYCLES - stages
         beat = data.ArrayLayout(8, g.beat_bytes)
         super().__init__(
             {
                 "start": In(1), "box": In(g.box), "ready": Out(1), "done": Out(1),
+                "limit": In(ADDRESS_BITS, init=NO_LIMIT), "beyond": Out(1),
                 "request": Out(stream.Signature(ADDRESS_BITS)), "data": In(stream.Signature(beat)),
                 "scratchpad": Out(stream.Signature(scratchpad_write(g), always_ready=True)),
                 "accumulator": Out(stream.Signature(accumulator_write(g), always_ready=True)),
@@ -92,7 +107,7 @@ class Load(wiring.Component):
         """Build it: the walk, what is under way, the way of the data."""
         m, g = Module(), self.geometry
         m.submodules.walk = walk = BoxGenerator(g)
-        m.submodules.pending = pending = Pending(_pending(g), g.latency_cycles - self.stages)
+        m.submodules.pending = pending = Pending(_pending(g), self.memory_cycles)
         m.d.comb += [walk.start.eq(self.start), walk.box.eq(self.box), self.ready.eq(walk.ready)]
         self._request(m, walk, pending)
         m.d.comb += [pending.answer.eq(self.data.valid), self.data.ready.eq(pending.take)]
@@ -101,26 +116,25 @@ class Load(wiring.Component):
 
     def _request(self, m: Module, walk: Any, pending: Any) -> None:
         """Enter a beat and request it in one cycle, or neither."""
-        beat, box, kept = walk.beat.payload, walk.command, pending.request.payload
+        beat, kept = walk.beat.payload, pending.request.payload
         moves = Signal()
         m.d.comb += [
-            moves.eq(~beat.padding & (beat.high > beat.low)),
+            moves.eq(beat.wanted & (beat.address < self.limit)),
+            self.beyond.eq(walk.beat.valid & beat.wanted & ~moves),
             self.request.payload.eq(beat.address),
             self.request.valid.eq(walk.beat.valid & moves & pending.request.ready),
             pending.request.valid.eq(walk.beat.valid & (~moves | self.request.ready)),
             walk.beat.ready.eq(pending.request.ready & (~moves | self.request.ready)),
-            *(kept[name].eq(beat[name]) for name in ("low", "high", "padding", "row", "place", "last")),
-            *(kept[name].eq(box[name]) for name in ("into_accumulator", "half", "fixed", "format")),
-            *(kept[name].eq(box[name]) for name in ("exponent", "lowest")),
+            *(kept[name].eq(beat[name]) for name in _OF_BEAT),
+            *(kept[name].eq(beat.about[name]) for name in _OF_BOX),
             kept.moves.eq(moves),
-            kept.wrap.eq(box.wrap),
-            kept.fill_line.eq(beat.start.line + box.tail.line),
+            kept.fill_line.eq(beat.start.line + beat.about.tail.line),
             kept.fill_lane.eq(beat.start.lane),
-            kept.fill_from.eq(box.tail.lane),
+            kept.fill_from.eq(beat.about.tail.lane),
         ]  # fmt: skip
 
     def _write(self, m: Module, turn: Any) -> None:
-        """Move elements, widen words; a register behind them where there is a stage."""
+        """Move elements, widen words and scale them; a register behind each of the two where there are stages."""
         g, kept = self.geometry, turn.payload
         scratchpad, accumulator = Signal(scratchpad_write(g)), Signal(accumulator_write(g))
         enabled = Signal(g.beat_bytes)  # bytes of the beat that are the line's
@@ -134,48 +148,72 @@ class Load(wiring.Component):
         copied = ("half", "fixed", "place", "fill_line", "fill_lane", "fill_from")
         m.d.comb += [accumulator[name].eq(kept[name]) for name in copied]
         m.d.comb += accumulator.fill.eq(kept.fill_from != 0)
-        self._widen(m, kept, enabled, accumulator)
-        for write, port, into in (
-            (scratchpad, self.scratchpad, ~kept.into_accumulator),
-            (accumulator, self.accumulator, kept.into_accumulator),
-        ):
-            valid = turn.valid & into
-            if self.stages:
-                m.d.sync += [port.payload.eq(write), port.valid.eq(valid)]
-            else:
-                m.d.comb += [port.payload.eq(write), port.valid.eq(valid)]
-        domain = m.d.sync if self.stages else m.d.comb
-        domain += self.done.eq(turn.valid & kept.last)
+        narrow = self._widen(m, kept, enabled, accumulator)
 
-    def _widen(self, m: Module, kept: Any, enabled: Any, out: Any) -> None:
-        """Give the beat's words in the format of the command, times 2^EXPONENT; 32-bit words as they are."""
-        g = self.geometry
+        scaled = Signal(_scaled(g))
+        m.d.comb += [scaled.exponent.eq(kept.exponent), scaled.is_narrow.eq(narrow & ~kept.padding)]
+        valid = Cat(turn.valid & ~kept.into_accumulator, turn.valid & kept.into_accumulator, turn.valid & kept.last)
+        if self.stages > 1:
+            scratchpad, accumulator, scaled, valid = (
+                later(m, value, f"widened_{name}", reset=name == "valid")
+                for name, value in (
+                    ("scratchpad", scratchpad), ("accumulator", accumulator), ("scaled", scaled), ("valid", valid),
+                )
+            )  # fmt: skip
+        accumulator = self._scale(m, scaled, accumulator)
+        if self.stages > 0:
+            scratchpad, accumulator, valid = (
+                later(m, value, f"scaled_{name}", reset=name == "valid")
+                for name, value in (("scratchpad", scratchpad), ("accumulator", accumulator), ("valid", valid))
+            )
+        m.d.comb += [
+            self.scratchpad.payload.eq(scratchpad), self.accumulator.payload.eq(accumulator),
+            Cat(self.scratchpad.valid, self.accumulator.valid, self.done).eq(valid),
+        ]  # fmt: skip
+
+    def _widen(self, m: Module, kept: Any, enabled: Any, out: Any) -> Value:
+        """Give the beat's words as fp32; 32-bit words as they are. Gives whether they are of a narrow format."""
+        g, is_narrow = self.geometry, Signal()
         for i in range(g.most_words):
-            word, narrow, enable = out.words[i], Signal(32, name=f"narrow_{i}"), out.enable[i]
-            scale = m.submodules[f"scale_{i}"] = Scale()
-            m.d.comb += [scale.x.eq(narrow), scale.exponent.eq(kept.exponent)]
+            word, enable = out.words[i], out.enable[i]
+            with m.If(kept.padding):
+                m.d.comb += word.eq(Mux(kept.lowest, _LOWEST, 0))
             with m.Switch(kept.format):
                 for format in g.formats:
                     size = FORMAT_BITS[format] // 8
                     if i >= g.words_per_beat(format):
                         continue
-                    element = Cat(self.data.payload[size * i + j] for j in range(size))
+                    element: Any = Cat(self.data.payload[size * i + j] for j in range(size))
+                    if size < 4:
+                        widen = m.submodules[f"widen_{format}_{i}"] = Widen(format)
+                        m.d.comb += widen.x.eq(element)
+                        element = widen.y
                     with m.Case(FORMAT_CODES[format]):
-                        m.d.comb += enable.eq(enabled[size * i])
-                        if size == 4:
+                        m.d.comb += [enable.eq(enabled[size * i]), is_narrow.eq(size < 4)]
+                        with m.If(~kept.padding):
                             m.d.comb += word.eq(element)
-                        else:
-                            widen = m.submodules[f"widen_{format}_{i}"] = Widen(format)
-                            m.d.comb += [widen.x.eq(element), narrow.eq(widen.y), word.eq(scale.y)]
-            with m.If(kept.padding):
-                m.d.comb += word.eq(Mux(kept.lowest, _LOWEST, 0))
+        return is_narrow
+
+    def _scale(self, m: Module, scaled: Any, accumulator: Any) -> Any:
+        """Give the words times 2^EXPONENT where they are of a narrow format."""
+        out = Signal.like(accumulator, name="scaled")
+        m.d.comb += out.eq(accumulator)
+        for i in range(self.geometry.most_words):
+            scale = m.submodules[f"scale_{i}"] = Scale()
+            m.d.comb += [scale.x.eq(accumulator.words[i]), scale.exponent.eq(scaled.exponent)]
+            with m.If(scaled.is_narrow):
+                m.d.comb += out.words[i].eq(scale.y)
+        return out
+
+
+def _scaled(g: Geometry) -> data.StructLayout:
+    """What scaling needs to know."""
+    return data.StructLayout({"exponent": g.box["exponent"].shape, "is_narrow": 1})
 
 
 def _pending(g: Geometry) -> data.StructLayout:
     """What is kept of a beat until its data are there."""
     beat = BEAT(g)
-    box = g.box
-    kept = {name: beat[name].shape for name in ("low", "high", "padding", "row", "place", "last")}
-    kept |= {name: box[name].shape for name in ("wrap", "into_accumulator", "half", "fixed", "format", "lowest")}
+    kept = {name: beat[name].shape for name in _OF_BEAT} | {name: beat["about"].shape[name].shape for name in _OF_BOX}
     fill = {"fill_line": g.line_bits, "fill_lane": g.lane_bits, "fill_from": g.lane_bits}
-    return data.StructLayout({**kept, **fill, "exponent": signed(10), "moves": 1})
+    return data.StructLayout({**kept, **fill, "moves": 1})

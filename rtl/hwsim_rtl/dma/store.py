@@ -7,14 +7,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux, Signal
-from amaranth.lib import data, stream, wiring
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hwsim_rtl.dma.box import ADDRESS_BITS, BoxGenerator, Geometry, shift_of
+from hwsim_rtl.dma.align import later
+from hwsim_rtl.dma.box import ADDRESS_BITS, BEAT, NO_LIMIT, WALK_CYCLES, Geometry, shift_of
 from hwsim_rtl.dma.pending import Pending
+from hwsim_rtl.dma.walk import BoxGenerator
 
 __all__ = ["Store"]
+
+#: From the read of a beat to its words, and beats between read and memory: enough for one a cycle.
+READ_CYCLES = 2
+_WAITING = 4
 
 
 def accumulator_read(g: Geometry) -> data.StructLayout:
@@ -30,15 +36,21 @@ def memory_write(g: Geometry) -> data.StructLayout:
 
 
 class Store(wiring.Component):
-    """Store boxes of lines: words are read from the cycle of `start` on, one beat a cycle, and written the cycle after.
+    """Store boxes of lines: words are read from `WALK_CYCLES` after the start on, one beat a cycle, and then written.
 
-    Latency: a beat read in cycle `t` is offered to memory in cycle `t + 1`, and counts as done in cycle ``t + Λ``, or
-    when its response comes, if that is later. Throughput: one beat a cycle.
+    Latency: beat `i` of a box that starts in cycle `s` is read `WALK_CYCLES` after ``s + i``, offered to memory
+    when its words come, and counts as done in cycle ``s + i + Λ``, or when its response comes, if that is later.
+    Throughput: one beat a cycle.
 
     Parameters
     ----------
     geometry : Geometry
         Of the data path.
+
+    Attributes
+    ----------
+    memory_cycles : int
+        Write to response, at most, if ends are to be those of the contract [cycles].
 
     Members
     -------
@@ -47,7 +59,7 @@ class Store(wiring.Component):
     read : Out(stream of reads, always ready)
         What is read in this cycle.
     words : In(array of words)
-        What was read in the cycle before, the beat's first element first.
+        What was read `READ_CYCLES` before, the beat's first element first.
     write : Out(stream of `memory_write`)
         Beats to write, in order; beats without a byte are not.
     response : In(stream without payload)
@@ -56,13 +68,17 @@ class Store(wiring.Component):
         The cycle of a box's last read, before the one in which the accumulator may be overwritten: it posts then.
     done : Out(1)
         The cycle before the command's end.
+    limit : In(address), beyond : Out(1)
+        Beats from this address on are not written, and that there was one.
     """
 
     def __init__(self, geometry: Geometry) -> None:
         self.geometry = g = geometry
+        self.memory_cycles = g.latency_cycles - WALK_CYCLES - READ_CYCLES
         super().__init__(
             {
                 "start": In(1), "box": In(g.box), "ready": Out(1), "left": Out(1), "done": Out(1),
+                "limit": In(ADDRESS_BITS, init=NO_LIMIT), "beyond": Out(1),
                 "read": Out(stream.Signature(accumulator_read(g), always_ready=True)),
                 "words": In(data.ArrayLayout(32, g.most_words)),
                 "write": Out(stream.Signature(memory_write(g))), "response": In(stream.Signature(0)),
@@ -73,41 +89,63 @@ class Store(wiring.Component):
         """Build it: the walk, the beat that was read, what is under way."""
         m, g = Module(), self.geometry
         m.submodules.walk = walk = BoxGenerator(g)
-        m.submodules.pending = pending = Pending(data.StructLayout({"moves": 1, "last": 1}), g.latency_cycles)
-        beat, box = walk.beat.payload, walk.command
+        latency = g.latency_cycles - WALK_CYCLES
+        m.submodules.pending = pending = Pending(data.StructLayout({"moves": 1, "last": 1}), latency)
+        beat = walk.beat.payload
         moves, room, takes = Signal(), Signal(), Signal()
         m.d.comb += [
             walk.start.eq(self.start), walk.box.eq(self.box), self.ready.eq(walk.ready),
-            moves.eq(~beat.padding & (beat.high > beat.low)),
+            moves.eq(beat.wanted & (beat.address < self.limit)),
+            self.beyond.eq(walk.beat.valid & beat.wanted & ~moves),
             takes.eq(walk.beat.valid & room & pending.request.ready),
             walk.beat.ready.eq(room & pending.request.ready),
             pending.request.valid.eq(walk.beat.valid & room),
             pending.request.payload.moves.eq(moves), pending.request.payload.last.eq(beat.last),
-            self.read.valid.eq(takes & moves), self.left.eq(takes & beat.last),
-            *(self.read.payload[name].eq(box[name]) for name in ("half", "fixed", "transposed")),
+            # What is held up is read again, which does no harm.
+            self.read.valid.eq(walk.beat.valid & beat.wanted), self.left.eq(takes & beat.last),
+            *(self.read.payload[name].eq(beat.about[name]) for name in ("half", "fixed", "transposed")),
             self.read.payload.place.eq(beat.place),
             pending.answer.eq(self.response.valid), self.response.ready.eq(pending.take),
             self.done.eq(pending.beat.valid & pending.beat.payload.last),
         ]  # fmt: skip
-        self._pack(m, beat, box, takes & moves, room)
+        self._pack(m, beat, takes & moves, room)
         return m
 
-    def _pack(self, m: Module, beat: Any, box: Any, reads: Any, room: Any) -> None:
-        """Offer the beat that was read last until memory takes it; its words are kept from the second cycle on."""
-        g, out = self.geometry, self.write.payload
-        waits, fresh, shift = Signal(), Signal(), Signal(2)
-        kept = Signal(data.ArrayLayout(32, g.most_words), reset_less=True)
-        words = Signal(data.ArrayLayout(32, g.most_words))
-        address, low, high = (Signal.like(beat[name], name=f"kept_{name}") for name in ("address", "low", "high"))
-        m.d.comb += [room.eq(~waits | self.write.ready), self.write.valid.eq(waits)]
-        m.d.comb += words.eq(Mux(fresh, self.words, kept))
-        m.d.sync += [kept.eq(words), fresh.eq(reads)]
-        with m.If(room):
-            m.d.sync += [waits.eq(reads), shift.eq(shift_of(box.format))]
-            m.d.sync += [address.eq(beat.address), low.eq(beat.low), high.eq(beat.high)]
-        m.d.comb += [out.address.eq(address), out.bytes.eq(Cat((low <= i) & (i < high) for i in range(g.beat_bytes)))]
-        with m.Switch(shift):
+    def _pack(self, m: Module, beat: Any, reads: Value, room: Signal) -> None:
+        """Offer beats as their words come; those that memory does not take wait, as many as were read by then."""
+        g, entry = self.geometry, Signal(memory_write(self.geometry))
+        comes, kept = reads, Signal(_KEPT(g))
+        m.d.comb += [kept[name].eq(beat[name]) for name in ("address", "low", "high")]
+        m.d.comb += kept.shift.eq(shift_of(beat.about.format))
+        for cycle in range(READ_CYCLES):
+            comes = later(m, comes, f"comes_{cycle}", reset=True)
+            kept = later(m, kept, f"kept_{cycle}")
+        low, high = kept.low, kept.high
+        m.d.comb += [
+            entry.address.eq(kept.address),
+            entry.bytes.eq(Cat((low <= i) & (i < high) for i in range(g.beat_bytes))),
+        ]
+        with m.Switch(kept.shift):
             for size in g.widths:
                 with m.Case(size.bit_length() - 1):
-                    packed = (words[i // size][8 * (i % size) : 8 * (i % size) + 8] for i in range(g.beat_bytes))
-                    m.d.comb += [out.data[i].eq(byte) for i, byte in enumerate(packed)]
+                    packed = (self.words[i // size][8 * (i % size) : 8 * (i % size) + 8] for i in range(g.beat_bytes))
+                    m.d.comb += [entry.data[i].eq(byte) for i, byte in enumerate(packed)]
+
+        m.submodules.waiting = waiting = fifo.SyncFIFO(width=len(entry.as_value()), depth=_WAITING)
+        read_or_waiting, leaves = Signal(range(_WAITING + 1)), Signal()
+        m.d.comb += [
+            self.write.valid.eq(waiting.r_rdy | comes),
+            self.write.payload.eq(Mux(waiting.r_rdy, waiting.r_data, entry)),
+            leaves.eq(self.write.valid & self.write.ready),
+            waiting.w_data.eq(entry),
+            waiting.w_en.eq(comes & (waiting.r_rdy | ~self.write.ready)),
+            waiting.r_en.eq(self.write.ready),
+            room.eq(read_or_waiting != _WAITING),
+        ]
+        m.d.sync += read_or_waiting.eq(read_or_waiting + reads - leaves)
+
+
+def _KEPT(g: Geometry) -> data.StructLayout:  # noqa: N802
+    """What is kept of a beat until its words come."""
+    beat = BEAT(g)
+    return data.StructLayout({**{name: beat[name].shape for name in ("address", "low", "high")}, "shift": 2})

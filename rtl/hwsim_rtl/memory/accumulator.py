@@ -13,7 +13,7 @@ from amaranth.hdl import C, Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hwsim_rtl.dma.align import add_modulo, bits_for, rotate
+from hwsim_rtl.dma.align import add_modulo, bits_for, later, rotate
 from hwsim_rtl.dma.box import Geometry
 from hwsim_rtl.dma.load import accumulator_write
 from hwsim_rtl.dma.store import accumulator_read
@@ -29,8 +29,11 @@ _READS = 3
 
 
 def sum_access(g: Geometry) -> data.StructLayout:
-    """Where the array's sums go: `adds` to what is there, or overwrites it."""
-    return data.StructLayout({"half": 1, "line": g.line_bits, "adds": 1})
+    """Where the array's sums go: `adds` to what is there, or overwrites it.
+
+    The last `idle` lanes lie beyond the tile: they keep what they hold, or, where the others are overwritten, become +0.
+    """
+    return data.StructLayout({"half": 1, "line": g.line_bits, "adds": 1, "idle": bits_for(g.cols)})
 
 
 def line_read(g: Geometry) -> data.StructLayout:
@@ -49,7 +52,7 @@ class Accumulator(wiring.Component):
 
     Latency: data one cycle after a read; what is written in a cycle can be read in the next. Sums: addressed in cycle
     `t` for column 0, `t + c` for column `c`, or, where sums lie transposed, `t + C − 1` for all; given in the cycle
-    after; written so that they can be read `add_latency_cycles` later. Throughput: one line of sums, three lines read
+    after; written so that they can be read `add_latency_cycles` later; a line may come again that soon. Throughput: one line of sums, three lines read
     and one written, one beat loaded and one stored, a cycle, in different memories as docs/rtl-dma.md says.
 
     Parameters
@@ -81,12 +84,15 @@ class Accumulator(wiring.Component):
     vector : In(stream of `line_write`, always ready)
         Line to write.
     store : In(stream of `accumulator_read`, always ready), stored : Out(array of words)
-        Words to read; what was read in the cycle before, the first element first.
+        Words to read; what was read `STORE_CYCLES` before, the first element first.
     load : In(stream of `accumulator_write`, always ready)
         Words to write.
     conflict : Out(1)
-        Two accesses of this cycle needed one port of one memory: a program that is not legal.
+        Two accesses of the cycle before needed one port of one memory: a program that is not legal.
     """
+
+    #: From the cycle of a store's read to that of its words.
+    STORE_CYCLES = 2
 
     def __init__(self, geometry: Geometry, add_latency_cycles: int) -> None:
         self.geometry, self.add_latency_cycles = geometry, add_latency_cycles
@@ -111,7 +117,7 @@ class Accumulator(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         """Build it: per memory and bank what each port reads and writes, and who it was."""
         m, g = Module(), self.geometry
-        self._met: list[Value] = []
+        met = Signal(_MEMORIES * g.cols)
         ages = self._sum_ages(m)
         adds, results, line = self._added(m, ages), self._results(m, ages), self._line(m)
         loaded, stored = self._loaded(m), self._store_lines(m)
@@ -121,11 +127,13 @@ class Accumulator(wiring.Component):
         for memory in range(_MEMORIES):
             for bank in range(g.cols):
                 writes = self._writes(memory, line[bank], results[bank], loaded[bank])
+                clashes = _clashes(writes)
                 for copy in range(_READS):
                     reads = self._reads(memory, copy, adds[bank], stored[bank])
                     outputs[memory, copy].append(self._bank(m, (memory, copy, bank), reads, writes))
-                self._met += [a[0] & b[0] for i, a in enumerate(writes) for b in writes[:i]]
-        m.d.comb += self.conflict.eq(Cat(self._met).any())
+                    clashes += _clashes(reads)
+                m.d.sync += met[memory * g.cols + bank].eq(Cat(clashes).any())
+        m.d.comb += self.conflict.eq(met.any())
         self._give(m, ages, outputs)
         return m
 
@@ -147,7 +155,6 @@ class Accumulator(wiring.Component):
         for wants, line, word in writes:
             with m.If(wants):
                 m.d.comb += [memory.write.eq(1), memory.write_address.eq(line), memory.write_data.eq(word)]
-        self._met += [a[0] & b[0] for i, a in enumerate(reads) for b in reads[:i]]
         return memory.read_data
 
     def _sum_ages(self, m: Module) -> Any:
@@ -171,11 +178,29 @@ class Accumulator(wiring.Component):
         return [ages[self._age(bank)] for bank in range(self.geometry.cols)]
 
     def _results(self, m: Module, ages: Any) -> Any:
-        """Access and sum to write, by bank."""
+        """Whether a sum is written, its access and the word, by bank."""
         g, beta = self.geometry, self.add_latency_cycles
         accesses = [ages[self._age(bank) + beta] for bank in range(g.cols)]
-        words = self._turned(m, [self.new[c] for c in range(g.cols)], accesses[0][1].line, "new_word")
-        return [(valid, access, word) for (valid, access), word in zip(accesses, words, strict=True)]
+        # By column, which has the age of the bank of its number.
+        idle = [access.idle >= g.cols - c if c else C(0, 1) for c, (_, access) in enumerate(accesses)]
+        words = [Mux(idle[c], 0, self.new[c]) for c in range(g.cols)]
+        writes = [~(idle[c] & access.adds) for c, (_, access) in enumerate(accesses)]
+        line = accesses[0][1].line
+        words, writes = self._turned(m, words, line, "new_word"), self._turned(m, writes, line, "new_write")
+        return [
+            (valid & write, access, word) for (valid, access), write, word in zip(accesses, writes, words, strict=True)
+        ]
+
+    def _forwards(self, m: Module, ages: Any) -> list[Value]:
+        """Whether a column's old sum is the one written in the cycle before: its line comes again after β cycles.
+
+        The memory gives what was there before.
+        """
+        (valid, access), (was_valid, was) = ages[0], ages[self.add_latency_cycles]
+        again = valid & was_valid & (access.half == was.half) & (access.line == was.line)
+        line = Signal(self.geometry.cols + 1, name="comes_again")
+        m.d.sync += line.eq(Cat(again, line))
+        return [line[self._age(column)] for column in range(self.geometry.cols)]
 
     def _line(self, m: Module) -> Any:
         """Enable and word of the vector unit's line, by bank."""
@@ -289,15 +314,24 @@ class Accumulator(wiring.Component):
             words.append(_choose(access.half, [outputs[half, 0][bank] for half in range(2)]))
             m.d.comb += [self.due[bank].eq(valid), self.replaces[bank].eq(~access.adds)]
         turned = self._turned(m, words, ages[self._age(0) + 1][1].line, "old_word", back=True)
-        m.d.comb += [self.old[column].eq(word) for column, word in enumerate(turned)]
+        written = Signal(self.new.shape(), name="new_before", reset_less=True)
+        m.d.sync += written.eq(self.new)
+        for column, again in enumerate(self._forwards(m, ages)):
+            m.d.comb += self.old[column].eq(Mux(again, written[column], turned[column]))
 
     def _give_store(self, m: Module, outputs: Any) -> None:
         g, read = self.geometry, self.store.payload
-        source, first = self._source(m, "store", read), Signal(bits_for(g.cols), name="store_first")
+        source = self._source(m, "store", read)
+        first = Signal(bits_for(g.cols), name="store_first")
         passed = Signal(g.most_words, name="store_passed")
-        m.d.sync += first.eq(self._first_bank(read.place))
-        m.d.sync += passed.eq(Cat(self._passed(read.place, i) & ~read.transposed for i in range(g.most_words)))
-        found = [_choose(source, [outputs[i, 0][bank] for i in range(_MEMORIES)]) for bank in range(g.cols)]
+        m.d.comb += first.eq(self._first_bank(read.place))
+        m.d.comb += passed.eq(Cat(self._passed(read.place, i) & ~read.transposed for i in range(g.most_words)))
+        for cycle in range(self.STORE_CYCLES):
+            first, passed = (later(m, x, f"store_{n}_{cycle}") for x, n in ((first, "first"), (passed, "passed")))
+        found = [
+            later(m, _choose(source, [outputs[i, 0][bank] for i in range(_MEMORIES)]), f"store_word_{bank}")
+            for bank in range(g.cols)
+        ]
         ordered = rotate(m, found, first, "stored_word", back=True)
         for i in range(g.most_words):
             m.d.comb += self.stored[i].eq(Mux(passed[i], ordered[i + 1], ordered[i]) if g.skewed else ordered[i])
@@ -311,6 +345,11 @@ class Accumulator(wiring.Component):
 def _is(memory: int, access: Any) -> Value:
     """Whether an access is to a memory."""
     return access.fixed if memory == _FIXED else ~access.fixed & (access.half == memory)
+
+
+def _clashes(accesses: Sequence[Any]) -> list[Value]:
+    """Pairs of accesses that both want the port."""
+    return [a[0] & b[0] for i, a in enumerate(accesses) for b in accesses[:i]]
 
 
 def _choose(source: Value, words: list[Value]) -> Value:

@@ -11,7 +11,8 @@ from amaranth.hdl import C, Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hwsim_rtl.dma.align import add_modulo, bits_for, rotate
+from hwsim.program import SCRATCHPAD_READ_CYCLES
+from hwsim_rtl.dma.align import add_modulo, bits_for, later, rotate
 from hwsim_rtl.dma.box import Geometry
 from hwsim_rtl.dma.load import scratchpad_write
 from hwsim_rtl.memory.bank import Bank
@@ -31,8 +32,9 @@ def scratchpad_read(g: Geometry) -> data.StructLayout:
 class Scratchpad(wiring.Component):
     """Operand memory: two reads of a line, or of a lane of consecutive lines, and one write of a beat, a cycle.
 
-    Latency: data one cycle after the read; what is written in a cycle can be read in the next. The three accesses of a
-    cycle must be to different banks.
+    Latency: data `READ_CYCLES` after the read: the lines of the sub-banks; the banks; their data, one of all banks; the
+    data in order. What is written in a cycle can be read in the next. The three accesses of a cycle must be to
+    different banks.
 
     Parameters
     ----------
@@ -49,12 +51,15 @@ class Scratchpad(wiring.Component):
     read_a, read_b : In(stream of `scratchpad_read`, always ready)
         Reads of the operands A and B.
     data_a, data_b : Out(array of D elements)
-        What was read in the cycle before.
+        What was read `READ_CYCLES` before.
     write : In(stream of `scratchpad_write`, always ready)
         Beat to write.
     conflict : Out(1)
-        Two accesses of this cycle met in one bank: a program that no mapping makes.
+        Two accesses met in one bank, two cycles before: a program that no mapping makes.
     """
+
+    #: From the cycle of a read to that of its data.
+    READ_CYCLES = SCRATCHPAD_READ_CYCLES
 
     def __init__(self, geometry: Geometry) -> None:
         self.geometry = g = geometry
@@ -72,16 +77,18 @@ class Scratchpad(wiring.Component):
         """Build it: every sub-bank finds the line that each access reads or writes there."""
         m, g = Module(), self.geometry
         reads = {name: getattr(self, f"read_{name}") for name in "ab"}
+        valid = {name: later(m, port.valid, f"{name}_valid", reset=True) for name, port in reads.items()}
         lines = {name: self._lines(m, name, port.payload) for name, port in reads.items()}
         write_lines, enables, elements = self._written(m)
         offset = bits_for(g.bank_lines) if g.bank_lines > 1 else 0
         found = {name: [C(0, g.operand_bits)] * g.deep for name in reads}
-        met = []
+        met = Signal(g.banks)
         for bank in range(g.banks):
+            clashes = []
             for sub in range(g.deep):
                 memory = m.submodules[f"bank_{bank}_{sub}"] = self.memories[bank][sub]
-                wants = {name: reads[name].valid & (lines[name][sub][offset:] == bank) for name in reads}
-                writes = self.write.valid & enables[sub] & (write_lines[sub][offset:] == bank)
+                wants = {name: valid[name] & (lines[name][sub][offset:] == bank) for name in reads}
+                writes = enables[sub] & (write_lines[sub][offset:] == bank)
                 m.d.comb += [
                     memory.read.eq(wants["a"] | wants["b"]),
                     memory.read_address.eq(Mux(wants["a"], lines["a"][sub], lines["b"][sub])[:offset]),
@@ -89,12 +96,12 @@ class Scratchpad(wiring.Component):
                     memory.write_address.eq(write_lines[sub][:offset]),
                     memory.write_data.eq(elements[sub]),
                 ]
-                met += [wants["a"] & wants["b"], writes & (wants["a"] | wants["b"])]
+                clashes += [wants["a"] & wants["b"], writes & (wants["a"] | wants["b"])]
                 for name, want in wants.items():
-                    was = Signal(name=f"{name}_was_{bank}_{sub}")
-                    m.d.sync += was.eq(want)
+                    was = later(m, want, f"{name}_was_{bank}_{sub}")
                     found[name][sub] = found[name][sub] | (memory.read_data & was.replicate(g.operand_bits))
-        m.d.comb += self.conflict.eq(Cat(met).any())
+            m.d.sync += met[bank].eq(Cat(clashes).any())
+        m.d.comb += self.conflict.eq(met.any())
         for name, port in reads.items():
             self._give(m, name, port.payload, found[name])
         return m
@@ -104,18 +111,17 @@ class Scratchpad(wiring.Component):
         return add_modulo(access.row, access.place.lane, self.geometry.deep)[0]
 
     def _lines(self, m: Module, name: str, access: Any) -> Any:
-        """Line that an access reads, by sub-bank."""
+        """Line that an access reads, by sub-bank, in the cycle after."""
         g = self.geometry
         amount = Signal(bits_for(g.deep), name=f"{name}_amount")
         m.d.comb += amount.eq(self._amount(access))
         passed = self._passed(m, access, amount, name)
         lines = []
         for sub in range(g.deep):
-            line = Signal(g.line_bits, name=f"{name}_line_{sub}")
-            along = access.place.line + sub - amount + Mux(amount > sub, g.deep, 0)
-            across = access.place.line + Mux(passed[sub], access.wrap, 0)
-            m.d.comb += line.eq(Mux(access.by_lane, along, across))
-            lines.append(line)
+            along = (sub - amount + Mux(amount > sub, g.deep, 0))[: bits_for(g.deep)]
+            across = Mux(passed[sub], access.wrap, 0)
+            line = (access.place.line + Mux(access.by_lane, along, across))[: g.line_bits]
+            lines.append(later(m, line, f"{name}_line_{sub}"))
         return lines
 
     def _passed(self, m: Module, access: Any, amount: Any, name: str) -> Any:
@@ -125,25 +131,27 @@ class Scratchpad(wiring.Component):
         return rotate(m, beyond, amount, f"{name}_beyond")
 
     def _written(self, m: Module) -> Any:
-        """Line, enable and element of the beat to write, by sub-bank."""
+        """Line, enable and element of the beat to write, by sub-bank, in the cycle after."""
         g, beat = self.geometry, self.write.payload
         amount = Signal(bits_for(g.deep), name="write_amount")
         m.d.comb += amount.eq(self._amount(beat))
         idle = g.deep - len(beat.elements)
         elements = [beat.elements[i] for i in range(len(beat.elements))] + [C(0, g.operand_bits)] * idle
-        enables = [beat.enable[i] for i in range(len(beat.elements))] + [C(0, 1)] * idle
+        enables = [beat.enable[i] & self.write.valid for i in range(len(beat.elements))] + [C(0, 1)] * idle
         passed = self._passed(m, beat, amount, "write")
-        lines = []
-        for sub in range(g.deep):
-            line = Signal(g.line_bits, name=f"write_line_{sub}")
-            m.d.comb += line.eq(beat.place.line + Mux(passed[sub], beat.wrap, 0))
-            lines.append(line)
-        return lines, rotate(m, enables, amount, "enable"), rotate(m, elements, amount, "element")
+        lines = [(beat.place.line + Mux(passed[sub], beat.wrap, 0))[: g.line_bits] for sub in range(g.deep)]
+        enables, elements = rotate(m, enables, amount, "enable"), rotate(m, elements, amount, "element")
+        return (
+            [later(m, line, f"write_line_{sub}") for sub, line in enumerate(lines)],
+            [later(m, enable, f"writes_{sub}", reset=True) for sub, enable in enumerate(enables)],
+            [later(m, element, f"written_{sub}") for sub, element in enumerate(elements)],
+        )
 
     def _give(self, m: Module, name: str, access: Any, found: Any) -> None:
         """Turn what the sub-banks read back into the order of elements."""
-        g = self.geometry
-        amount = Signal(bits_for(g.deep), name=f"{name}_turn")
-        m.d.sync += amount.eq(self._amount(access))
-        ordered = rotate(m, found, amount, f"{name}_element", back=True)
-        m.d.comb += [getattr(self, f"data_{name}")[i].eq(element) for i, element in enumerate(ordered)]
+        amount: Value = self._amount(access)
+        for cycle in range(1, self.READ_CYCLES):
+            amount = later(m, amount, f"{name}_turn_{cycle}")
+        gathered = [later(m, element, f"{name}_found_{sub}") for sub, element in enumerate(found)]
+        ordered = rotate(m, gathered, amount, f"{name}_element", back=True)
+        m.d.sync += [getattr(self, f"data_{name}")[i].eq(element) for i, element in enumerate(ordered)]

@@ -1,0 +1,48 @@
+"""All proofs, at the parameters of the machines that hwsim describes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+
+from hwsim.hardware import load_accelerator
+from hwsim_rtl.control.spec import QueueSpec, SemaphoresSpec, TicketsSpec
+from hwsim_rtl.dma.box import Geometry
+from hwsim_rtl.dma.spec import PendingSpec, WalkSpec
+from hwsim_rtl.prove.flow import Proof
+
+__all__ = ["PROOFS"]
+
+_EDGE = Geometry.of(load_accelerator("edge-8x8-bf16"))
+_QUEUE = "no item lost, doubled, changed or overtaken; never over-full"
+_TICKETS = "each store lets as many loads pass as it must; no turn is lost"
+_PENDING = "no beat lost, changed or overtaken; each leaves in its time, not before"
+_WALK = "exactly lines × beats, each at its address, no byte or lane outside; none lost"
+
+
+def _queue(depth: int) -> Proof:
+    return Proof(f"queue-{depth}", f"Queue, {depth} × 4 bits", _QUEUE, partial(QueueSpec, 4, depth))
+
+
+def _pending(latency: int) -> Proof:
+    spec = partial(PendingSpec, latency)
+    return Proof(f"pending-{latency}", f"Pending, Λ = {latency}", _PENDING, spec, reach=(latency + 5, latency + 8))
+
+
+def _walk(name: str, geometry: Geometry) -> Proof:
+    component = f"BoxGenerator, C = {geometry.cols}, D = {geometry.deep}, B = {geometry.beat_bytes}"
+    return Proof(f"walk-{name}", component, _WALK, partial(WalkSpec, geometry), reach=(13, 15))
+
+
+PROOFS = (
+    Proof(
+        "semaphores", "Semaphores, 10", "no token lost or made; no counter wraps; every fault is flagged",
+        SemaphoresSpec, reach=(64, 66),
+    ),
+    *(_queue(depth) for depth in (1, 3, 8, 16)),
+    Proof("tickets-3", "Tickets, Q = 3", _TICKETS, partial(TicketsSpec, 3), reach=(8, 10)),
+    Proof("tickets-8", "Tickets, Q = 8", _TICKETS, partial(TicketsSpec, 8), steps=12, bounded=True, reach=(18, 20)),
+    *(_pending(latency) for latency in (1, 2, 3, 4, 25, 26, 60)),
+    _walk("8x8", _EDGE),
+    _walk("6x12", replace(_EDGE, cols=6, deep=12)),
+)  # fmt: skip

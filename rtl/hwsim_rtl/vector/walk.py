@@ -1,0 +1,206 @@
+"""The walk of a vector command: its box line by line and group by group, one read of all operands a cycle.
+
+Normative: docs/contracts/cycles.md, section 2 (Vector), and docs/contracts/values.md, section 4.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from amaranth.hdl import C, Module, Mux, Signal, Value
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from hwsim.hardware import Accelerator
+from hwsim_rtl.dma.align import bits_for
+from hwsim_rtl.vector.command import COUNT_BITS, OPERANDS, SUMMING, vector_command
+
+__all__ = ["Walk", "group_read"]
+
+_LEVELS = 3
+
+
+def group_read(hw: Accelerator) -> data.StructLayout:
+    """What the walk says of a group.
+
+    `group` is its number in the line; `lines` those of the operands; `lane` the word of B that all lanes get;
+    `place` the number of the group's first column where index 2 counts lines of a row, as class labels do.
+    """
+    cols, lanes = hw.array.cols, hw.vector.lanes
+    lines = data.StructLayout(dict.fromkeys(OPERANDS, bits_for(hw.accumulator_slot_lines)))
+    place = COUNT_BITS + bits_for(cols) + 1
+    return data.StructLayout(
+        {"group": bits_for(-(-cols // lanes)), "lines": lines, "lane": bits_for(cols), "place": place}
+    )
+
+
+class Walk(wiring.Component):
+    """Walk boxes by additions and comparisons alone.
+
+    The command is in a register in ``s + 1``, *s* the start; the first group is given in ``s + 2``, and the last cycle
+    of a command is ``s + o``. What is read in a cycle can be written up to ``λ − 1`` cycles later.
+
+    Parameters
+    ----------
+    hw : Accelerator
+        Its lanes, lines and λ.
+
+    Members
+    -------
+    start : In(1), next : In(`vector_command`)
+        Begin with this command; only while `ready`.
+    ready : Out(1)
+        A command may start: none is being walked, or it is the `last` cycle of one.
+    busy : Out(1)
+        A command is being walked.
+    last : Out(1)
+        Last cycle of a command.
+    command : Out(`vector_command`)
+        The command that is walked. From the second pass over the lanes on its A is its DST, and its passes are those
+        that follow the present one.
+    valid : Out(1), read : Out(`group_read`)
+        A group.
+    """
+
+    def __init__(self, hw: Accelerator) -> None:
+        self.hw = hw
+        command = vector_command(hw)
+        super().__init__(
+            {
+                "start": In(1), "next": In(command), "ready": Out(1), "busy": Out(1), "last": Out(1),
+                "command": Out(command), "valid": Out(1), "read": Out(group_read(hw)),
+            }
+        )  # fmt: skip
+
+    def elaborate(self, platform: Any) -> Module:
+        """Build it: every operand keeps where its present indices began, so that nothing is taken back."""
+        m, command = Module(), self.command
+        begins, again = Signal(), Signal()
+        m.d.sync += begins.eq(self.start | again)
+        with m.If(self.start):
+            m.d.sync += command.eq(self.next)
+        with m.Elif(again):
+            m.d.sync += [command.a.eq(command.dst), command.more_passes.eq(command.more_passes - 1)]
+
+        last_group = self._groups(m, begins)
+        goes_on = self._indices(m, begins, last_group, again)
+        for name in OPERANDS:
+            self._lines(m, name, begins, goes_on)
+        self._place(m, begins, goes_on)
+        return m
+
+    def _groups(self, m: Module, begins: Value) -> Value:
+        """Count the groups of a line; gives whether this is its last."""
+        cols, lanes = self.hw.array.cols, self.hw.vector.lanes
+        columns = Signal(range(cols + lanes + 1), init=lanes)  # with this group
+        last_group = Signal()
+        m.d.comb += last_group.eq(columns >= self.command.columns)
+        with m.If(begins | (self.valid & last_group)):
+            m.d.sync += [self.read.group.eq(0), columns.eq(lanes)]
+        with m.Elif(self.valid):
+            m.d.sync += [self.read.group.eq(self.read.group + 1), columns.eq(columns + lanes)]
+        return last_group
+
+    def _indices(self, m: Module, begins: Value, last_group: Value, again: Value) -> Any:
+        """Count indices down, and wait: in each index 0 of sums over lines for the line's last sum, then for the end.
+
+        Gives per level whether its index goes on.
+        """
+        command, latency = self.command, self.hw.vector.latency_cycles
+        left = [Signal(COUNT_BITS, name=f"left_{level}") for level in range(_LEVELS)]
+        turn, drain = Signal(range(latency)), Signal(range(latency))
+        waits, turn_ends = Signal(), Signal()
+        goes_on = [Signal(name=f"goes_on_{level}") for level in range(_LEVELS)]
+        line_ends, finish = Signal(), Signal()
+        summing = command.opcode.matches(*(int(op) for op in SUMMING))
+        m.d.comb += [
+            line_ends.eq(self.valid & last_group),
+            goes_on[2].eq(line_ends & (left[2] != 0)),
+            goes_on[1].eq(line_ends & (left[2] == 0) & (left[1] != 0)),
+            turn_ends.eq(waits | (line_ends & (left[2] == 0) & (left[1] == 0))),
+            goes_on[0].eq(turn_ends & (~summing | (turn == 0)) & (left[0] != 0)),
+            finish.eq(turn_ends & (~summing | (turn == 0)) & (left[0] == 0)),
+        ]
+        for level in range(_LEVELS):
+            with m.If(begins | _any(goes_on[:level])):
+                m.d.sync += left[level].eq(command[f"last_{level}"])
+            with m.Elif(goes_on[level]):
+                m.d.sync += left[level].eq(left[level] - 1)
+        m.d.sync += turn.eq(Mux(begins | goes_on[0], latency - 1, Mux(turn != 0, turn - 1, 0)))
+        m.d.sync += waits.eq(turn_ends & ~goes_on[0] & ~finish)
+        with m.If(begins | goes_on[0]):
+            m.d.sync += self.valid.eq(1)
+        with m.Elif(turn_ends):
+            m.d.sync += self.valid.eq(0)
+
+        m.d.sync += drain.eq(Mux(finish, latency - 1, Mux(drain != 0, drain - 1, 0)))
+        m.d.comb += [
+            again.eq((drain == 1) & (command.more_passes != 0)),
+            self.last.eq((drain == 1) & (command.more_passes == 0)),
+            self.ready.eq(~self.busy | self.last),
+        ]
+        m.d.sync += self.busy.eq(self.start | (self.busy & ~self.last))
+        return goes_on
+
+    def _lines(self, m: Module, name: str, begins: Value, goes_on: Any) -> None:
+        """Lines of an operand: where each level's index began, the last level's being the present one.
+
+        In B's place a lane may go on with the line, so that the words of lines are counted.
+        """
+        operand, line = self.command[name], self.read.lines[name]
+        bits = len(line)
+        starts = [*(Signal(bits, name=f"{name}_{level}") for level in range(_LEVELS - 1)), line]
+        lanes = self._lanes(m, begins, goes_on) if name == "b" else None
+        base, step = Signal(bits, name=f"{name}_base"), Signal(bits, name=f"{name}_step")
+        carry = Signal(name=f"{name}_carry")
+        for level in range(_LEVELS):
+            with m.If(goes_on[level]):
+                m.d.comb += [base.eq(starts[level]), step.eq(operand[f"step_{level}"])]
+                if lanes is not None:
+                    m.d.comb += carry.eq(lanes[level])
+        then = Signal(bits, name=f"{name}_then")
+        m.d.comb += then.eq(base + step + carry)
+        for level in range(_LEVELS):
+            with m.If(begins):
+                m.d.sync += starts[level].eq(operand.line)
+            with m.Elif(_any(goes_on[: level + 1])):
+                m.d.sync += starts[level].eq(then)
+
+    def _lanes(self, m: Module, begins: Value, goes_on: Any) -> list[Value]:
+        """Lanes of B by level; gives per level whether going on leads to the next line."""
+        cols, lane = self.hw.array.cols, self.read.lane
+        lane_1 = Signal(lane.shape())
+        starts, carries = [None, lane_1, lane], []
+        carries.append(C(0, 1))
+        thens = []
+        for level in (1, 2):
+            steps = self.command.lane_step[level - 1]
+            ends = starts[level] == cols - 1
+            thens.append(Mux(steps, Mux(ends, 0, starts[level] + 1), starts[level]))
+            carries.append(steps & ends)
+        with m.If(begins | goes_on[0]):
+            m.d.sync += [lane_1.eq(0), lane.eq(0)]
+        with m.Elif(goes_on[1]):
+            m.d.sync += [lane_1.eq(thens[0]), lane.eq(thens[0])]
+        with m.Elif(goes_on[2]):
+            m.d.sync += lane.eq(thens[1])
+        return carries
+
+    def _place(self, m: Module, begins: Value, goes_on: Any) -> None:
+        """Count columns through the lines of index 2."""
+        place, line = self.read.place, Signal(self.read.place.shape(), name="place_line")
+        then = Signal(place.shape(), name="place_then")
+        m.d.comb += then.eq(line + self.hw.array.cols)
+        with m.If(begins | goes_on[0] | goes_on[1]):
+            m.d.sync += [place.eq(0), line.eq(0)]
+        with m.Elif(goes_on[2]):
+            m.d.sync += [place.eq(then), line.eq(then)]
+        with m.Elif(self.valid):
+            m.d.sync += place.eq(place + self.hw.vector.lanes)
+
+
+def _any(values: Any) -> Value:
+    found: Value = C(0, 1)
+    for value in values:
+        found = found | value
+    return found
