@@ -5,10 +5,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: test demo test-long check prove bench figures accuracy wheel clean
+.PHONY: test demo test-icarus test-long check prove bench figures accuracy wheel clean
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -m "not long"
+	$(BIN)/python -m pytest -m "not long and not icarus"
 
 demo: $(INSTALLED)
 	@start=$$(date +%s); rm -rf out/train; \
@@ -16,6 +16,10 @@ demo: $(INSTALLED)
 	echo && \
 	$(BIN)/hwsim step resnet18 --hw edge-32x32-bf16 --batch 128 --optimizer momentum --out out/demo && \
 	echo "make demo took $$(( $$(date +%s) - start )) s"
+
+# A second Verilog simulator, with unknowns: sudo apt install iverilog
+test-icarus: $(INSTALLED)
+	$(BIN)/python -m pytest -m icarus
 
 test-long: $(INSTALLED)
 	$(BIN)/python -m pytest -m long

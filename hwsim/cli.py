@@ -310,10 +310,15 @@ def synth(
     if find_spec("amaranth") is None:
         raise HwsimError("synth: the RTL is made with amaranth, which is not installed; run: pip install 'hwsim[rtl]'")
     import shutil
+    import warnings
+
+    from amaranth.hdl import UnusedElaboratable
 
     from hwsim.report.files import json_text
     from hwsim.report.synthesis import SYNTH_SCHEMA, print_synthesis
     from hwsim_rtl.synth import synthesize
+
+    warnings.simplefilter("ignore", UnusedElaboratable)  # of a machine of which a part alone is looked at
 
     def say(text: str) -> None:
         print(f"hwsim: {text}", file=sys.stderr, flush=True)

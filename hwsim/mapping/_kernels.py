@@ -129,7 +129,9 @@ def _costs(s, m, expanded, pb, ph, pw, c, n, th, odd_c, odd_n, out):  # type: ig
         out[O_SPACE] = taps * n * _up(c, line)
 
     alpha, flow = m[ALPHA], m[DATAFLOW]
-    by_rows = _up(taps * c, rows) if expanded else taps * _up(c, rows)
+    # Input-stationary folds read R channels of a line of weights, which holds one tap, unless weights are stored by k.
+    across_taps = expanded != 0 and (flow != _IS or s[W_BY_K] != 0)
+    by_rows = _up(taps * c, rows) if across_taps else taps * _up(c, rows)
     by_cols = _up(taps * c, cols) if expanded else taps * _up(c, cols)
     if wgrad:
         k = pixels
@@ -143,7 +145,7 @@ def _costs(s, m, expanded, pb, ph, pw, c, n, th, odd_c, odd_n, out):  # type: ig
             folds, stream, sums, width = _up(n, rows) * by_cols, pixels, n * by_cols, min(across, cols)
     else:
         k = c
-        if expanded:
+        if across_taps:
             k = taps * c
         if flow == _WS:
             folds, stream, sums, width = by_rows * _up(n, cols), pixels, pixels * _up(n, cols), min(n, cols)

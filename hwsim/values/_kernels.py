@@ -343,7 +343,8 @@ def _matrix(row, scratch, deep, floats, words, half, cols, rows, alpha, tables, 
     taps, channels, outputs = row[_TAPS_H] * row[_TAPS_W], row[_CHANNELS], row[_OUTPUTS]
     across = taps * channels
     m, k, n = (outputs, pixels, across) if wgrad else (pixels, across, outputs)
-    segment = k if wgrad or flags & _EXPANDED else channels
+    across_taps = flags & _EXPANDED != 0 and (flow != _IS or flags & _W_BY_K != 0)
+    segment = k if wgrad or across_taps else channels
     order, ends, idle = np.empty(k, np.int64), np.empty(k + alpha, np.int64), np.empty(k + alpha, np.bool_)
     parts = _partial_sums(k, flow, rows, alpha, segment, order, ends, idle)
     base_a = row[_A_LINE] + row[_SLOT_A] * row[_A_SPAN]

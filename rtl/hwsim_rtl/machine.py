@@ -29,9 +29,9 @@ __all__ = ["Machine", "module_name"]
 _ADDRESS, _LENGTH, _ID = 32, 8, 1
 _INCREMENTING = 1
 #: Registers between the data of loads and the memories.
-_LOAD_STAGES = 1
+_LOAD_STAGES = 2
 #: Cycles of Λ that the machine takes itself, from a start to the request and from the data to the memories.
-INNER_LATENCY_CYCLES = WALK_CYCLES + 2
+INNER_LATENCY_CYCLES = WALK_CYCLES + _LOAD_STAGES
 
 
 def module_name(hw: Accelerator) -> str:

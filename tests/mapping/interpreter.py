@@ -307,14 +307,15 @@ def _matrix_duration(row, hw):
     flow, expanded, wgrad = row[F.OPCODE], row[F.FLAGS] & EXPANDED, row[F.FLAGS] & WGRAD
     p, t = prod(row[f] for f in (F.COUNT_B, F.COUNT_H, F.COUNT_W)), row[F.TAPS_H] * row[F.TAPS_W]
     c, n = row[F.CHANNELS], row[F.OUTPUTS]
-    kf = up(t * c, R) if expanded else t * up(c, R)
+    across = expanded and (flow != IS or row[F.FLAGS] & W_BY_K)
+    kf = up(t * c, R) if across else t * up(c, R)
     cf = up(t * c, C) if expanded else t * up(c, C)
     if wgrad:
         folds, S = {WS: (up(p, R) * cf, n), IS: (up(p, R) * up(n, C), t * c), OS: (up(n, R) * cf, p)}[flow]
         k = p
     else:
         folds, S = {WS: (kf * up(n, C), p), IS: (kf * up(p, C), n), OS: (up(p, R) * up(n, C), t * c)}[flow]
-        k = t * c if expanded else c
+        k = t * c if across else c
     if flow == OS:
         interval = max(S, alpha * max(R, beta))
         reach = interval + 4  # the hand-over, and four cycles of a scratchpad read

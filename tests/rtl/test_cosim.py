@@ -305,7 +305,10 @@ def test_an_error_of_a_fetch_stops_a_program(small):
     _, program, _ = small
     at = program.address + 128 * 5 + 4
     result = stopped(small, bad=(at, at + 1))
-    assert (result.error, result.error_index) == (Fault.FETCH, 5)
+    assert result.error is Fault.FETCH
+    assert 0 < result.error_index <= 5  # commands are fetched before they are dispatched
+    dispatched = (result.run.events[:, 3] != 0).sum()
+    assert dispatched - result.error_index in (0, 1)  # one may leave in the very cycle of the fault
 
 
 def test_addresses_beyond_the_limit_stop_a_program(small):
@@ -345,7 +348,7 @@ def test_a_training_step_of_32_samples(name, cache):
 def run_icarus(folder: Path, texts: dict[str, str]) -> str:
     iverilog = shutil.which("iverilog")
     if iverilog is None:
-        pytest.skip("Icarus Verilog is not installed; on Debian or Ubuntu: sudo apt install iverilog")
+        pytest.fail("Icarus Verilog is not installed; on Debian or Ubuntu: sudo apt install iverilog")
     for name, text in texts.items():
         (folder / name).write_text(text, "utf-8")
     subprocess.run(
@@ -354,6 +357,7 @@ def run_icarus(folder: Path, texts: dict[str, str]) -> str:
     return subprocess.run(["vvp", "-n", "run"], cwd=folder, capture_output=True, text=True, check=True).stdout
 
 
+@pytest.mark.icarus
 @pytest.mark.parametrize("spoil", [False, True])
 def test_the_test_bench_that_needs_no_python_says_what_differs(spoil, tmp_path, cache):
     hw = MACHINES["ws-2x4-int8"]

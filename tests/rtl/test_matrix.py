@@ -5,7 +5,10 @@ scratchpad and the accumulator in Amaranth's simulator, and one by one on `hwsim
 """
 
 import random
+import subprocess
 from dataclasses import dataclass
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,15 +18,32 @@ from amaranth.sim import Simulator
 
 from hwsim.errors import HwsimError
 from hwsim.hardware import Accelerator, load_accelerator
-from hwsim.hardware.formats import FORMAT_BITS
+from hwsim.hardware.formats import FORMAT_BITS, array_formats
 from hwsim.mapping.layout import dispatch_cycles
+from hwsim.numerics import from_format
 from hwsim.program import FIELDS, FORMAT_CODES, ArrayField, Field, MatrixFlag, Unit, encode
 from hwsim.values.machine import Core, Machine
 from hwsim.workload import Network, training_graph
+from hwsim_rtl.arithmetic import Multiplier
+from hwsim_rtl.arithmetic.floats import FP8_OPERAND
 from hwsim_rtl.dma import Geometry
 from hwsim_rtl.matrix import MatrixPrepare, MatrixUnit
+from hwsim_rtl.matrix.operands import Fp8Operand
 from hwsim_rtl.memory import Accumulator, Scratchpad
+from hwsim_rtl.tools import find_verilator
+from hwsim_rtl.verilog import emit
 
+
+def _beside(file, name):
+    """A module in this folder, which is none of a package."""
+    spec = spec_from_file_location(name, Path(__file__).with_name(file))
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+vectors = _beside("vectors.py", "rtl_vectors")
+WAIVED = _beside("test_verilog.py", "rtl_verilog").WAIVED
 FLOWS = ("ws", "is", "os")
 WS, IS, OS = range(3)
 
@@ -96,7 +116,8 @@ def time_of(row, hw):
         hw.accumulator.add_latency_cycles
     )  # fmt: skip
     expanded, flow = flags & MatrixFlag.EXPANDED, row[Field.OPCODE]
-    kf = up(t * c, r) if expanded else t * up(c, r)
+    across = expanded and (flow != IS or flags & MatrixFlag.W_BY_K)
+    kf = up(t * c, r) if across else t * up(c, r)
     cf = up(t * c, cols) if expanded else t * up(c, cols)
     if flags & MatrixFlag.WGRAD:
         folds, stream = {
@@ -107,7 +128,7 @@ def time_of(row, hw):
         folds, stream = {
             WS: (kf * up(n, cols), p), IS: (kf * up(p, cols), n), OS: (up(p, r) * up(n, cols), t * c)
         }[flow]  # fmt: skip
-        k = t * c if expanded else c
+        k = t * c if across else c
     if flow == OS:
         interval = max(stream, alpha * max(r, beta))
         reach, tail = interval + 4, mu + alpha + r - 1 + cols - 1 + alpha * max(r, beta) + beta
@@ -187,14 +208,14 @@ def random_command(rng, hw, most_lines):
         tile_lines = sum(lines * up(columns, hw.line_elements) for lines, columns in tiles(row))
         if row[Field.LINES] <= hw.accumulator_slot_lines and tile_lines <= most_lines and not straddles(row, hw):
             (row[ArrayField.A_LINES], _), (row[ArrayField.B_LINES], _) = tiles(row)
-            code = FORMAT_CODES[hw.array.operand_format]
-            row[[ArrayField.A_FORMAT, ArrayField.B_FORMAT]] = code
+            formats = array_formats(hw.array.operand_format)
+            row[ArrayField.A_FORMAT], row[ArrayField.B_FORMAT] = (FORMAT_CODES[rng.choice(formats)] for _ in "AB")
             row[[Field.SLOT_C, Field.POST]] = rng.randint(0, 1), rng.getrandbits(10)
             return row
 
 
 def placed(rng, hw, commands):
-    """Give each command's tiles banks of their own, as many commands as there are banks for; slots and spans are any."""
+    """Give each command's tiles banks of their own, as many commands as there are banks for; slots, spans are any."""
     bank, row_bank, found = hw.scratchpad_bank_lines, 0, []
     for given in commands:
         row = given.copy()
@@ -206,7 +227,8 @@ def placed(rng, hw, commands):
             row[[Field[f"SLOT_{name}"], ArrayField[f"{name}_LINE"], ArrayField[f"{name}_SPAN"]]] = (
                 slot, first - slot * span, span,
             )  # fmt: skip
-            row_bank += up(lines * up(columns, hw.line_elements), bank)
+            # A read of one lane takes D lines, some of them behind the tile's last.
+            row_bank += up(lines * up(columns, hw.line_elements) + hw.line_elements, bank)
         if row_bank > hw.scratchpad.banks:
             break
         found.append(row)
@@ -220,8 +242,10 @@ def operand_bits(rng, format, count):
     """Elements, most of them near one, some special."""
     width = FORMAT_BITS[format]
     anything = rng.integers(0, 1 << width, count, np.uint64)
-    if format == "int8" or format.startswith("fp8"):
+    if format == "int8":
         return anything
+    if format.startswith("fp8"):
+        return np.where(rng.random(count) < 0.02, anything, anything & 0xBF)  # few are infinite or NaN
     exponent, mantissa = {"bf16": (8, 7), "fp16": (5, 10), "fp32": (8, 23)}[format]
     bias = (1 << exponent - 1) - 1
     near = (
@@ -392,6 +416,8 @@ MACHINES = {
     "is 4x8 int8": {"flow": "is", "cols": 8, "format": "int8", "beta": 1},
     "is 2x8 bf16": {"flow": "is", "rows": 2, "cols": 8, "alpha": 3, "mu": 1, "beta": 4},
     "is 8x4 fp16": {"flow": "is", "rows": 8, "format": "fp16", "beta": 2},
+    "ws 4x5 fp8": {"cols": 5, "format": "fp8_e4m3", "mu": 1, "beta": 3},
+    "os 2x4 fp8": {"flow": "os", "rows": 2, "format": "fp8_e5m2", "alpha": 2, "beta": 2},
     "os 4x4 int8": {"flow": "os", "format": "int8", "beta": 1},
     "os 3x5 bf16": {"flow": "os", "rows": 3, "cols": 5, "alpha": 3, "mu": 1, "beta": 5},
     "os 4x2 fp32": {"flow": "os", "cols": 2, "format": "fp32", "alpha": 4, "mu": 2, "beta": 2},
@@ -421,3 +447,136 @@ def test_commands_do_what_the_reference_does_in_the_cycles_of_the_contract(name)
     hw = machine_of(**MACHINES[name])
     flat = placed(random.Random(seed), larger(hw), both(hw, seed))
     compare(larger(hw), flat, seed, gaps=seed % 3 == 1)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", MACHINES)
+@pytest.mark.parametrize("seed", range(100, 106))
+def test_more_commands(name, seed):
+    hw = machine_of(**MACHINES[name])
+    flat = placed(random.Random(seed), larger(hw), both(hw, seed, 20))
+    compare(larger(hw), flat, seed, gaps=seed % 3 == 1, multipliers=1 + seed % 4)
+
+
+def linear(hw, pixels, channels, outputs, flags=0):
+    """A pixel form with one tap and unit strides, alone."""
+    row = np.zeros(FIELDS, np.int64)
+    row[[Field.UNIT, Field.OPCODE]] = Unit.MATRIX, FLOWS.index(hw.array.dataflow)
+    ones = ("COUNT_B", "COUNT_H", "TAPS_H", "TAPS_W", "INC_H", "INC_W", "TAP_H", "TAP_W")
+    row[[Field[name] for name in ones]] = 1
+    row[[Field.COUNT_W, Field.CHANNELS, Field.OUTPUTS, Field.FLAGS]] = pixels, channels, outputs, flags
+    row[[Field.FOLDS, Field.INTERVAL, Field.STREAM, Field.OCCUPANCY, Field.TAIL]] = time_of(row, hw)
+    row[Field.LINES] = sum_lines(row, hw)
+    (row[ArrayField.A_LINES], _), (row[ArrayField.B_LINES], _) = tiles(row)
+    row[[ArrayField.A_FORMAT, ArrayField.B_FORMAT]] = FORMAT_CODES[hw.array.operand_format]
+    return row
+
+
+@pytest.mark.parametrize(("flow", "end"), [("ws", 11), ("os", 12)])
+def test_the_tile_of_the_contract_ends_when_the_contract_says(flow, end):
+    """docs/contracts/cycles.md, section 3."""
+    hw = machine_of(2, 2, "fp32" if flow == "is" else "int8", flow, beta=1, lines=16, banks=8, bank_lines=16)
+    hw = hw.model_copy(update={"dram": hw.dram.model_copy(update={"bytes_per_cycle": 4})})
+    assert linear(hw, 2, 2, 2)[[Field.OCCUPANCY, Field.TAIL]].tolist() == [2, end - 2]
+
+
+@pytest.mark.parametrize("flow", FLOWS)
+@pytest.mark.parametrize("format", ["int8", "bf16"])
+def test_lanes_beyond_the_tile_are_cleared_where_sums_are_replaced_and_kept_where_they_are_added(flow, format):
+    """Three columns of eight, two folds along the reduction, or two partial sums of each, then the same with `ADDS`."""
+    hw = machine_of(2, 8, format, flow, alpha=2, beta=2, lines=32, banks=16)
+    sizes = (3, 4, 5) if flow == "is" else (5, 4, 3)
+    flat = placed(random.Random(1), hw, [linear(hw, *sizes), linear(hw, *sizes, MatrixFlag.ADDS)])
+    assert len(flat) == 2
+    compare(hw, flat, 1)
+    compare(hw, flat[::-1].copy(), 2)
+
+
+def test_a_line_that_comes_again_after_the_latency_of_the_accumulator_is_added_to_in_time():
+    """One pixel, many folds along the reduction: each β cycles after the one before."""
+    hw = machine_of(2, 3, "bf16", "ws", beta=6, lines=16, banks=16)
+    row = linear(hw, 1, 12, 3)
+    assert row[Field.INTERVAL] == 6
+    # The second command leaves a lane alone that the third one adds to.
+    more = [linear(hw, 1, 9, outputs, MatrixFlag.ADDS) for outputs in (2, 3)]
+    flat = placed(random.Random(1), hw, [row, *more])
+    assert len(flat) == 3
+    compare(hw, flat, 3)
+
+
+@pytest.mark.parametrize("name", ["edge-8x8-int8", "edge-8x8-bf16", "gemmini-16x16-int8", "edge-4x4-bf16"])
+@pytest.mark.parametrize("flow", ["ws", "os"])
+def test_a_command_is_prepared_before_the_next_one_comes(name, flow):
+    hw = load_accelerator(name)
+    hw = hw.model_copy(update={"array": hw.array.model_copy(update={"dataflow": flow})})
+    spare = dispatch_cycles(hw) - 1
+    assert MatrixPrepare.within(hw, spare).cycles <= spare
+
+
+def test_sums_of_floating_point_numbers_need_a_cycle():
+    message = (
+        "^edge-8x8-bf16: accumulator.add_latency_cycles must be at least 2 cycles for the RTL, one to read a sum and "
+        "one to add to it, where sums are fp32, not 1$"
+    )
+    with pytest.raises(HwsimError, match=message):
+        MatrixUnit(machine_of(beta=1))
+
+
+def value_of(bits, exponent_bits, mantissa_bits, special):
+    """Number of a format: NaN, or infinity, by its table."""
+    magnitude = bits & (1 << exponent_bits + mantissa_bits) - 1
+    if magnitude in special:
+        value = special[magnitude]
+    else:
+        exponent, mantissa = magnitude >> mantissa_bits, magnitude & (1 << mantissa_bits) - 1
+        bias = (1 << exponent_bits - 1) - 1
+        value = (mantissa + (bool(exponent) << mantissa_bits)) * 2.0 ** (max(exponent, 1) - bias - mantissa_bits)
+    return -value if bits >> exponent_bits + mantissa_bits else value
+
+
+def test_one_format_holds_the_numbers_of_both_fp8_formats():
+    special = {0xF8: np.inf} | dict.fromkeys(range(0xF9, 0x100), np.nan)
+    unit = Fp8Operand()
+
+    async def bench(ctx):
+        for e5m2, format in enumerate(("fp8_e4m3", "fp8_e5m2")):
+            wide = from_format(np.arange(256, dtype=np.uint8), format)
+            for bits in range(256):
+                ctx.set(unit.x, bits)
+                ctx.set(unit.e5m2, e5m2)
+                found = value_of(ctx.get(unit.y), 5, 3, special)
+                np.testing.assert_array_equal(found, wide[bits])
+                assert np.isnan(found) or np.signbit(found) == np.signbit(wide[bits])
+
+    simulator = Simulator(unit)
+    simulator.add_testbench(bench)
+    simulator.run()
+
+
+def test_products_of_that_format_are_those_of_the_reference(request):
+    """All pairs of its 512 numbers, NaNs of any bits among them, against float64, in which they are exact."""
+    special = {0xF8: np.inf} | dict.fromkeys(range(0xF9, 0x100), np.nan)
+    numbers = np.array([value_of(bits, 5, 3, special) for bits in range(512)])
+    a, b = (pair.ravel() for pair in np.meshgrid(np.arange(512), np.arange(512)))
+    with np.errstate(invalid="ignore"):
+        expected = (numbers[a] * numbers[b]).astype(np.float32)
+    bits = np.where(np.isnan(expected), 0x7FC00000, expected.view(np.uint32))
+    units = {"products": [Multiplier(FP8_OPERAND, FP8_OPERAND, latency) for latency in (0, 2)]}
+    cache = Path(request.config.cache.mkdir("hwsim-models"))
+    for found in vectors.run(units, {"products": {"a": a, "b": b}}, cache)["products"]:
+        np.testing.assert_array_equal(found["p"], bits)
+
+
+@pytest.mark.parametrize("flow", FLOWS)
+def test_text_lints_clean(flow, tmp_path):
+    hw = machine_of(4, 8, "int8", flow, beta=2)
+    for name, unit in (("matrix", MatrixUnit(hw)), ("prepare", MatrixPrepare(hw))):
+        (tmp_path / f"{name}.v").write_text(emit(unit, name), "utf-8")
+        found = find_verilator()
+        # Members are called `new`, which is escaped; Yosys writes a choice by one of several bits as overlapping cases.
+        waivers = [f"-Wno-{waived}" for waived in (*WAIVED, "SYMRSVDWORD", "CASEOVERLAP")]
+        run = subprocess.run(
+            [found.command, "--lint-only", "-Wall", *waivers, "--top-module", name, f"{name}.v"], cwd=tmp_path,
+            env=found.environment(), capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert run.returncode == 0, run.stderr[-2000:]

@@ -1,7 +1,7 @@
 """Do the proofs hold, and do they fail for components that are broken?
 
-Here the quicker ones; ``make prove`` runs all. A broken component is its own source with one expression changed, and its
-failure is a trace from the reset, not a state that can't be reached.
+Here the quicker ones; ``make prove`` runs all. A broken component is its own source with one expression changed, and
+its failure is a trace from the reset, not a state that can't be reached.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from hwsim_rtl.prove.flow import Proof, prove
 from hwsim_rtl.prove.proofs import PROOFS
 
 BY_NAME = {proof.name: proof for proof in PROOFS}
-QUICK = ["semaphores", "queue-1", "queue-3", "queue-8", "tickets-3", "pending-3", "pending-26", "fetch-8", "walk-8x8"]
+QUICK = ["semaphores", "queue-1", "queue-3", "queue-8", "tickets-3", "pending-3", "pending-4", "fetch-1", "walk-8x8"]
 #: By what is broken: proof, component, its module, text, other text, cycles from the reset to the failure, what fails.
 BROKEN = {
     "a second token of one cycle is lost": (
@@ -34,7 +34,7 @@ BROKEN = {
         "semaphores", "Semaphores", semaphores, "eq(tokens != 0)", "eq(tokens > 1)", 4, "available if there is a token",
     ),
     "an underflow is not flagged": (
-        "semaphores", "Semaphores", semaphores, "eq(taken > tokens)", "eq(taken > tokens + 1)", 4, "underflow is flagged",
+        "semaphores", "Semaphores", semaphores, "eq(taken > tokens)", "eq(taken > tokens + 1)", 4, "underflow is",
     ),
     "a queue takes one item more": (
         "queue-3", "Queue", queue, "level == self.depth)", "level == self.depth + 1)", 8, "as many as places",
@@ -46,25 +46,25 @@ BROKEN = {
         "queue-8", "Queue", queue, "write.en.eq(self.push)", "write.en.eq(self.push & ~self.pop)", 8, "in its turn",
     ),
     "a store overtakes another": (
-        "tickets-3", "Tickets", tickets, "Mux(self.defer > slack, self.defer, slack)", "self.defer", 6, "",
+        "tickets-3", "Tickets", tickets, "Mux(self.defer > slack, self.defer, slack)", "self.defer", 6, "turn",
     ),
     "a beat leaves a cycle early": (
         "pending-3", "Pending", pending, "oldest.eq(old + age[-1])", "oldest.eq(old + age[-2])", 8, "before its time",
     ),
     "a beat that leaves is counted on": (
-        "pending-3", "Pending", pending, "old.eq(oldest - left)", "old.eq(oldest)", 8, "",
+        "pending-3", "Pending", pending, "old.eq(oldest - left)", "old.eq(oldest)", 8, "before its time",
     ),
     "a walk goes one beat too far": (
-        "walk-8x8", "BoxGenerator", walk, "eq(left == 2)", "eq(left == 1)", 6, "last inside",
+        "walk-8x8", "BoxGenerator", walk, "eq(left == 2)", "eq(left == 1)", 6, "not before",
     ),
     "a walk loses the beat that waits": (
-        "walk-8x8", "BoxGenerator", walk, "full.eq(waits | walked)", "full.eq(walked)", 8, "",
+        "walk-8x8", "BoxGenerator", walk, "waits.eq(walked)", "waits.eq(0)", 5, "passed and not left",
     ),
     "a beat has a byte beyond its line": (
         "walk-8x8", "BoxGenerator", walk, "left >= g.beat_bytes, g", "left >= g.beat_bytes - 1, g", 6, "line's end",
     ),
     "a request has no place in the buffer": (
-        "fetch-8", "Fetch", fetch, "init=places)", "init=places + 1)", 60, "",
+        "fetch-1", "Fetch", fetch, "free.eq(places)", "free.eq(places + 1)", 12, "all that is asked for has a place",
     ),
 }  # fmt: skip
 
@@ -98,7 +98,8 @@ def test_broken_components_fail(what, cache, monkeypatch):
     proof = BY_NAME[name]
     spec = proof.spec()
     monkeypatch.setitem(sys.modules[type(spec).__module__].__dict__, component, broken(module, component, text, other))
-    failure = prove(Proof(what, "", "", lambda: spec, steps=cycles, bounded=True), cache).failure
+    helped = component == "BoxGenerator"  # without, the solver takes a minute to get there
+    failure = prove(Proof(what, "", "", lambda: spec, steps=cycles, bounded=True, helped=helped), cache).failure
     assert failure is not None
     assert failure.startswith("base: ")
     assert fails in failure
@@ -129,8 +130,7 @@ def outcome(cache, steps=1, **toy):
 
 def test_claims_hold_by_induction_or_not_at_all(cache):
     assert outcome(cache, below=6) is None
-    assert outcome(cache, below=8) == "induction: small"  # true of every state that is reached, and of 6 and 7 no more
-    assert outcome(cache, below=8, steps=4) is None
+    assert outcome(cache, below=8) == "induction: small"  # true of every state that is reached, and 7 is followed by 8
     assert outcome(cache, below=2) == "base: small"
 
 

@@ -505,6 +505,20 @@ def test_a_lane_without_another_keeps_the_sign_of_its_zero(columns):
     assert found[0, 1, 0] == 1 << 31
 
 
+def test_integer_sums_become_numbers_and_others_stay():
+    hw = MACHINES["groups"]
+    sums = [-3 & 0xFFFFFFFF, 7, (1 << 24) + 1, 1 << 31]
+    rows = [
+        command(VectorOp.RESCALE, dst=1, columns=4, flags=VectorFlag.SUMS, scalar=-1),
+        command(VectorOp.ADD_BIAS, dst=2, b=3, columns=4, flags=VectorFlag.SUMS),
+        command(VectorOp.RESCALE, dst=4, a=3, columns=4),
+    ]
+    _, found = run(hw, np.array(rows), memory_of(hw, {0: sums, 3: floats(1, 1, 1, 1)}))
+    assert found[0, 1, :4].view(np.float32).tolist() == [-1.5, 3.5, 2**23, -(2**30)]
+    assert found[0, 2, :4].view(np.float32).tolist() == [-2, 8, 2**24, -(2**31)]
+    assert found[0, 4, :4].view(np.float32).tolist() == [1] * 4
+
+
 def test_exponents_beyond_all_numbers_give_infinities_and_zeros():
     hw = MACHINES["short"]
     rows = [command(VectorOp.RESCALE, dst=1 + i, columns=4, flags=VectorFlag.SUMS, scalar=e) for i, e in EXTREME]

@@ -107,7 +107,9 @@ def test_a_difference_is_named_and_ends_with_exit_code_1(capsys, asked):
 def test_random_programs_really_run(capsys, tmp_path, monkeypatch, request):
     """On a small machine, with a VCD."""
     monkeypatch.setattr("hwsim.cli._cache_folder", lambda name: request.config.cache.mkdir("hwsim-models"))
-    monkeypatch.setattr("hwsim.cli._accelerator", lambda *_: small_machine("tiny", 2, 4, format="int8", add=1, beta=1, beat=4))
+    monkeypatch.setattr(
+        "hwsim.cli._accelerator", lambda *_: small_machine("tiny", 2, 4, format="int8", add=1, beta=1, beat=4)
+    )
     waves = tmp_path / "run.vcd"
     assert main(["cosim", "--random", "2", "--waves", str(waves)]) == 0, capsys.readouterr().out
     assert "2 programs" in capsys.readouterr().out

@@ -382,7 +382,9 @@ def conv2d(call):
     (out, kh, kw, ci), groups, tile = w_shape, call.attrs["groups"], call.tiles[0]
     (sh, sw), (ph, pw), (dh, dw) = (call.attrs[k] for k in ("stride", "padding", "dilation"))
     x = Operands.of(call, 0, 1)
-    order = Order.of(call, channel_tiles(kh * kw, ci, tile["C"], tile["EXPANDED"]))
+    # Input-stationary folds end with each tap: a line of weights holds one.
+    whole = tile["EXPANDED"] and call.hw.array.dataflow != "is"
+    order = Order.of(call, channel_tiles(kh * kw, ci, tile["C"], whole))
     w = [[x.b[(n * kh * kw + tap) * ci + c] for tap, c in order.ks] for n in range(out)]
     sums = []
     for b, h, v in product(*map(range, y_shape[:3])):

@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 from amaranth.hdl import C, Cat, Module, Mux, Signal, Value
 
-from hwsim.numerics import FLOATS, INTEGERS
+from hwsim.numerics import FLOATS, INTEGERS, FloatFormat
 
 __all__ = [
+    "FP8_OPERAND",
     "INFINITY",
     "NAN",
     "SIGN",
@@ -30,6 +31,10 @@ INFINITY = 0x7F800000
 SIGN = FLOATS["fp32"].sign
 
 _BIAS = FLOATS["fp32"].bias
+
+#: What holds the numbers of both fp8 formats: inside arrays whose operands may be of either.
+FP8_OPERAND = "fp9_e5m3"
+_FORMATS = {**FLOATS, FP8_OPERAND: FloatFormat(FP8_OPERAND, 5, 3, 0xF7, 0xF8, 0xFC, gradual=True)}
 
 
 class Operand(NamedTuple):
@@ -51,12 +56,12 @@ def width_of(format: str) -> int:
     >>> width_of("int8"), width_of("fp8_e4m3"), width_of("fp32")
     (8, 8, 32)
     """
-    return INTEGERS[format] if format in INTEGERS else FLOATS[format].bits
+    return INTEGERS[format] if format in INTEGERS else _FORMATS[format].bits
 
 
 def unpack(m: Module, bits: Value, format: str, name: str) -> Operand:
     """Read an operand: subnormals are normalised in the formats that have them, else zeros."""
-    f = FLOATS[format]
+    f = _FORMATS[format]
     t = f.mantissa_bits
     raw, exponent, magnitude = bits[:t], bits[t : f.bits - 1], bits[: f.bits - 1]
     if f.infinity is None:

@@ -29,7 +29,7 @@ class Multiplier(Leaf):
     Parameters
     ----------
     a_format, b_format : str
-        Formats of the operands: the same, or two fp8 formats.
+        Formats of the operands: the same, or two fp8 formats; `FP8_OPERAND` for numbers of either.
     latency : int
         Operands in to product out [cycles], 0 (nothing but logic) or more.
 

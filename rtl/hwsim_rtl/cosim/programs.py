@@ -197,7 +197,13 @@ def random_numbers(rng: Generator, format: str, size: int) -> NDArray[np.uint8]:
 
 
 def random_graph_program(hw: Accelerator, rng: Generator, name: str) -> CosimProgram:
-    """Draw a small graph, and of its training step some ops in order; data, addresses and exponents are random."""
+    """Draw a small graph, and of its training step some ops in order; data, addresses and exponents are random.
+
+    Raises
+    ------
+    HwsimError
+        If nothing that is drawn fits the machine.
+    """
     for _ in range(_TRIES):
         try:
             machine = _Placed(_random_graph(rng, hw), hw, rng)
@@ -276,7 +282,13 @@ def _vector_layer(value: Value, rng: Generator) -> Value:
 def random_tiling(
     hw: Accelerator, rng: Generator, *, most_commands: int = 150
 ) -> tuple[MatrixSegment, Program, list[Stored]]:
-    """Draw a matrix segment and one of all tilings that fit: loop orders, edges, patches and expanded lines."""
+    """Draw a matrix segment and one of all tilings that fit: loop orders, edges, patches and expanded lines.
+
+    Raises
+    ------
+    HwsimError
+        If nothing that is drawn fits the machine.
+    """
     machine = machine_vector(hw)
     for _ in range(_TRIES):
         segment = _random_segment(hw, rng)
@@ -339,7 +351,13 @@ def _random_segment(hw: Accelerator, rng: Generator) -> MatrixSegment:
 
 
 def tiling_program(hw: Accelerator, rng: Generator, name: str) -> CosimProgram:
-    """Draw a matrix segment in a random tiling, with its operands anywhere and random exponents."""
+    """Draw a matrix segment in a random tiling, with its operands anywhere and random exponents.
+
+    Raises
+    ------
+    HwsimError
+        If nothing that is drawn fits the machine.
+    """
     _, program, stored = random_tiling(hw, rng)
     flat = program.expand()
     unit, operand = flat[:, Field.UNIT], flat[:, Field.OPERAND]

@@ -1,7 +1,7 @@
 """What holds of the walk of a box and of the beats under way for ever, whatever commands, memory and reader do.
 
-Specifications for `hwsim_rtl.prove`; their inputs are free variables. Claims that look inside a component are what makes
-the others follow by induction.
+Specifications for `hwsim_rtl.prove`; their inputs are free variables. Claims that look inside a component make the
+others follow by induction.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from hwsim.program import FORMAT_CODES
 from hwsim_rtl.control.spec import add_around
 from hwsim_rtl.dma.box import ADDRESS_BITS, COUNT_BITS, LEVELS, LINE_BYTES_BITS, Geometry
 from hwsim_rtl.dma.pending import _BUFFERED_FROM_CYCLES, Pending
-from hwsim_rtl.dma.walk import BoxGenerator, _counts, _line, _state, _unplaced
+from hwsim_rtl.dma.walk import BoxGenerator, _counts
 from hwsim_rtl.prove.claims import Claims, Inside
 
 __all__ = ["PendingSpec", "WalkSpec"]
@@ -26,7 +26,7 @@ _BEAT = data.StructLayout({"tag": 2, "moves": 1})
 
 
 class PendingSpec(wiring.Component):
-    """No beat is lost, doubled, changed or overtaken; each leaves in its time, or when its answer comes, and not before.
+    """No beat is lost, doubled, changed or overtaken; each leaves in its time, or when its answer comes, not before.
 
     One beat, any, is marked when it enters.
 
@@ -78,7 +78,7 @@ class PendingSpec(wiring.Component):
         with m.If(watching):
             its_turn, late = Signal(), Signal()
             m.d.comb += [its_turn.eq(ahead == 0), late.eq(since >= latency)]
-            claims.holds("what is watched is there", ahead < level)
+            claims.helps("what is watched is there", ahead < level)
             claims.holds("it leaves unchanged", ~(left & its_turn) | (dut.beat.payload == item))
             claims.holds("it does not leave before its time", ~(left & its_turn) | late)
             goes = its_turn & late & (~item.moves | self.answer)
@@ -102,15 +102,15 @@ class PendingSpec(wiring.Component):
         younger = [Signal(range(latency + 4), name=f"younger_{i}") for i in range(latency)]
         m.d.sync += [count.eq(entered + (younger[i - 1] if i else 0)) for i, count in enumerate(younger)]
         for i, count in enumerate(younger):
-            claims.holds(f"{i}: ages inside", count == age[i] + (younger[i - 1] if i else 0))
-            claims.holds(f"{i}: no fewer than the youngest", (count >= age[0]) & (count <= i + 1))
-        claims.holds("every beat is young or old", younger[-1] + old == level)
+            claims.helps(f"{i}: ages inside", count == age[i] + (younger[i - 1] if i else 0))
+            claims.helps(f"{i}: no fewer than the youngest", (count >= age[0]) & (count <= i + 1))
+        claims.helps("every beat is young or old", younger[-1] + old == level)
         with m.If(watching):
-            claims.holds("an old one is among the old", (since <= latency) | (ahead < old))
+            claims.helps("an old one is among the old", (since <= latency) | (ahead < old))
             with m.If(since <= latency):
                 behind = Array([C(0, 1), C(0, 1), *younger])[since]  # counts of since − 2
-                claims.holds("a young one's age is inside", (since != 0) & (age << 1).bit_select(since, 1))
-                claims.holds("those that came later are behind it", ahead + behind + 1 == level)
+                claims.helps("a young one's age is inside", (since != 0) & (age << 1).bit_select(since, 1))
+                claims.helps("those that came later are behind it", ahead + behind + 1 == level)
 
     def _places(self, m: Module, claims: Claims, inside: Inside, registers: Any) -> None:
         """Where the beats lie in the queue."""
@@ -120,23 +120,23 @@ class PendingSpec(wiring.Component):
         places = self.latency + (1 if buffered else 2)
         out = inside["queue.r_rdy"] if buffered else C(0, 1)
         stored = inside["queue.inner_level" if buffered else "queue.level"]
-        claims.holds("level inside", (stored + out == level) & (stored <= places))
-        claims.holds("places inside", (consume < places) & (produce == add_around(consume, stored, places)))
+        claims.helps("level inside", (stored + out == level) & (stored <= places))
+        claims.helps("places inside", (consume < places) & (produce == add_around(consume, stored, places)))
         if buffered:
             just = (stored == 1) & inside["age"][0]
-            claims.holds("the first beat goes to the output at once", out | (stored == 0) | just)
+            claims.helps("the first beat goes to the output at once", out | (stored == 0) | just)
         with m.If(watching):
             place = add_around(consume, ahead - out, places)
             lies = Mux(out & (ahead == 0), inside["queue.r_data"], inside.peek(m, "queue.storage", place))
-            claims.holds("what is watched lies there", lies == item.as_value())
+            claims.helps("what is watched lies there", lies == item.as_value())
 
 
 class WalkSpec(wiring.Component):
     """The walk passes each line and beat of its box once, in order, to the last; it loses and doubles none on the way.
 
     The reference counts indices up, digit by digit, where the walk counts what is left down; it adds up the steps of
-    each level apart, and the bytes of a line. All of it for boxes whose numbers fit, one behind the other, with a reader
-    that is ready or not.
+    each level apart, and the bytes of a line. All of it for boxes whose numbers fit, one behind the other, with a
+    reader that is ready or not.
 
     Parameters
     ----------
@@ -161,7 +161,7 @@ class WalkSpec(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         """Build the walk, the references and the claims."""
-        m, g = Module(), self.geometry
+        m = Module()
         claims, dut = Claims(m, platform), self.component()
         inside = Inside(dut, platform)
         m.submodules.dut = inside.fragment
@@ -185,7 +185,7 @@ class WalkSpec(wiring.Component):
             left_next=inside["left_next"],
         )
         with m.If(walk.busy):
-            claims.holds("the box that is kept fits", self._legal(walk.box))
+            claims.helps("the box that is kept fits", self._legal(walk.box))
         moves = self._indices(m, claims, walk)
         self._sums(m, claims, walk, moves)
         self._under_way(m, claims, walk)
@@ -226,12 +226,12 @@ class WalkSpec(wiring.Component):
             with m.If(walk.busy):
                 left = (counts[level] - index)[: len(index)]
                 claims.holds(f"{level}: index below its count", index < counts[level])
-                claims.holds(f"{level}: what is left inside", walk.state[f"left_{level}"] == left)
-                claims.holds(f"{level}: last inside", walk.state[f"last_{level}"] == at_end)
+                claims.helps(f"{level}: what is left inside", walk.state[f"left_{level}"] == left)
+                claims.helps(f"{level}: last inside", walk.state[f"last_{level}"] == at_end)
             moves.index[level], moves.enters[level], moves.goes_on[level] = index, carry, carry & ~at_end
             carry, ends = carry & at_end, ends & at_end
         with m.If(walk.busy):
-            claims.holds("first inside", walk.state.first == (moves.index["beat"] == 0))
+            claims.helps("first inside", walk.state.first == (moves.index["beat"] == 0))
             claims.holds("it is over with the last beat of the last line, not before", walk.dut.ready == carry)
         with m.Else():
             claims.holds("ready for another box", walk.dut.ready)
@@ -271,12 +271,12 @@ class WalkSpec(wiring.Component):
         item = Signal(data.StructLayout({"place": self.geometry.place, "row": self.geometry.lane_bits, "last": 1}))
         m.d.comb += leaves.eq(out.valid & self.taken)
         m.d.sync += count.eq(count + walk.passes - leaves)
-        claims.holds("as many under way as have passed and not left", count == walk.walked + walk.full + walk.waits)
-        claims.holds("the second is kept behind a first", ~walk.waits | walk.full)
+        claims.helps("as many under way as have passed and not left", count == walk.walked + walk.full + walk.waits)
+        claims.helps("the second is kept behind a first", ~walk.waits | walk.full)
         with m.If(watching):
             with m.If(leaves):
                 m.d.sync += [ahead.eq(ahead - 1), watching.eq(ahead != 0)]
-            claims.holds("what is watched is under way", ahead < count)
+            claims.helps("what is watched is under way", ahead < count)
             own = _item(out.payload.start, out.payload.row, out.payload.last)
             claims.holds("it leaves in its turn", ~((ahead == 0) & out.valid) | (own == item.as_value()))
             claims.seen("it leaves behind others", leaves & (ahead == 0) & walk.waits)
@@ -285,10 +285,10 @@ class WalkSpec(wiring.Component):
                 ("second", walk.waits & (ahead == 1), walk.spare),
             ):
                 own = _item(place.start, place.row, place.last)
-                claims.holds(f"it lies there, {number}", ~here | (own == item.as_value()))
+                claims.helps(f"it lies there, {number}", ~here | (own == item.as_value()))
             own = _item(walk.line.place, walk.line.row, walk.line.last)
             in_line = ahead == walk.full + walk.waits
-            claims.holds("it lies in the line's register", ~in_line | (walk.walked & (own == item.as_value())))
+            claims.helps("it lies in the line's register", ~in_line | (walk.walked & (own == item.as_value())))
         with m.Elif(walk.passes & self.mark):
             last = Cat(walk.state[f"last_{level}"] for level in LEVELS).all()
             m.d.sync += [watching.eq(1), ahead.eq(count - leaves)]
@@ -323,29 +323,29 @@ class WalkSpec(wiring.Component):
         offset = (size - 1) & line.address
         end, start = line.bytes + offset, number * size
         with m.If(walk.walked):
-            claims.holds("its first beat is number 0", line.first == (number == 0))
-            claims.holds("beats of a line follow each other", line.first | follows(before, now))
+            claims.helps("its first beat is number 0", line.first == (number == 0))
+            claims.helps("beats of a line follow each other", line.first | follows(before, now))
             begin = (line.address - offset + start)[:ADDRESS_BITS]
             bytes_ = Mux(end <= start, 0, Mux(end - start >= size, size, end - start))
             claims.holds("beats lie one behind the other", beat.address == begin)
             claims.holds("the first begins with the line", beat.low == Mux(number == 0, offset, 0))
             claims.holds("none goes beyond the line's end, and none stops before it", beat.high == bytes_)
             claims.holds("what is wanted has a byte", beat.wanted == (~line.padding & (beat.high > beat.low)))
-            claims.holds("a line fits", (start < line.bytes + 2 * size) & (line.bytes + size <= 1 << LINE_BYTES_BITS))
+            claims.helps("a line fits", (start < line.bytes + 2 * size) & (line.bytes + size <= 1 << LINE_BYTES_BITS))
             with m.If(walk.busy & ~walk.state.first):
-                claims.holds("the next beat of a line follows", follows(now, coming))
+                claims.helps("the next beat of a line follows", follows(now, coming))
             claims.seen("a beat that a line does not need", (number == 2) & (end <= start))
         with m.Elif(walk.busy & ~walk.state.first):
-            claims.holds("a line is not interrupted", C(0, 1))
+            claims.helps("a line is not interrupted", C(0, 1))
         inner = walk.walked & ~line.first
         offset, start = (size - 1) & before.address, (before.number + 1) * size
         left = (before.bytes + offset - start)[: LINE_BYTES_BITS + 1]
-        claims.holds("what is left inside", ~inner | (walk.left_next == left))
+        claims.helps("what is left inside", ~inner | (walk.left_next == left))
         address = (before.address - offset + start)[:ADDRESS_BITS]
-        claims.holds("the address that follows inside", ~inner | (walk.address_next == address))
+        claims.helps("the address that follows inside", ~inner | (walk.address_next == address))
 
     def _lanes(self, m: Module, claims: Claims, walk: _Walk) -> None:
-        """Lanes stay in the memory that the box goes to; beats of one line of one box follow each other without a gap."""
+        """Lanes stay in the memory that the box goes to; beats of one line follow each other without a gap."""
         g, out = self.geometry, walk.dut.beat
         ends = {name: Signal(name=f"{name}_ends", init=1) for name in ("left", "main", "spare", "line")}
         into = Signal()  # of the beat that left last
@@ -367,24 +367,24 @@ class WalkSpec(wiring.Component):
             m.d.comb += m_valid.eq(valid)
             with m.If(m_valid):
                 inside = Cat(*(place.lane < self._size(about) for place in places), row < g.deep).all()
-                claims.holds(f"{name}: lanes are lanes of the memory", inside & self._fits(about))
-                claims.holds(f"{name}: a line begins when the last one has ended", stage.first == ended)
-                claims.holds(f"{name}: a line is one box's", stage.first | (about.into_accumulator == memory))
+                claims.helps(f"{name}: lanes are lanes of the memory", inside & self._fits(about))
+                claims.helps(f"{name}: a line begins when the last one has ended", stage.first == ended)
+                claims.helps(f"{name}: a line is one box's", stage.first | (about.into_accumulator == memory))
             ended, memory = Mux(valid, ends[name], ended), Mux(valid, about.into_accumulator, memory)
         state, size = walk.state, self._size(walk.box)
         with m.If(walk.busy):
             places = [state[f"place_{level}"].lane < size for level in ("b", "w", "tw")]
-            claims.holds("state: lanes are lanes of the memory", Cat(*places).all())
-            claims.holds("state: rows are lanes of the scratchpad", (state.row_b < g.deep) & (state.row_w < g.deep))
-            claims.holds("state: a line begins when the last one has ended", state.first == ended)
-            claims.holds("state: a line is one box's", state.first | (walk.box.into_accumulator == memory))
+            claims.helps("state: lanes are lanes of the memory", Cat(*places).all())
+            claims.helps("state: rows are lanes of the scratchpad", (state.row_b < g.deep) & (state.row_w < g.deep))
+            claims.helps("state: a line begins when the last one has ended", state.first == ended)
+            claims.helps("state: a line is one box's", state.first | (walk.box.into_accumulator == memory))
         with m.Else():
-            claims.holds("what is over has ended its line", ended)
-        claims.holds("a line that has begun to leave goes on", ends["left"] | walk.full)
-        claims.holds("one that waits goes on, first", ~walk.full | ends["main"] | walk.waits | walk.walked)
-        claims.holds("one that waits goes on, second", ~walk.waits | ends["spare"] | walk.walked)
+            claims.helps("what is over has ended its line", ended)
+        claims.helps("a line that has begun to leave goes on", ends["left"] | walk.full)
+        claims.helps("one that waits goes on, first", ~walk.full | ends["main"] | walk.waits | walk.walked)
+        claims.helps("one that waits goes on, second", ~walk.waits | ends["spare"] | walk.walked)
         of_last = Mux(into, g.cols, g.deep)
-        claims.holds("the place that follows is a lane", ends["left"] | (walk.place_next.lane < of_last))
+        claims.helps("the place that follows is a lane", ends["left"] | (walk.place_next.lane < of_last))
         lane = out.payload.place.lane
         claims.holds("every beat lies in a lane", ~out.valid | (lane < self._size(out.payload.about)))
 

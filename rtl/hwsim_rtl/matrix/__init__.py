@@ -1,4 +1,4 @@
-"""The matrix unit: what walks the operands through the array, and its sums into the accumulator (docs/rtl-matrix.md)."""
+"""The matrix unit: it walks operands into the array, and sums into the accumulator (docs/rtl-matrix.md)."""
 
 from __future__ import annotations
 

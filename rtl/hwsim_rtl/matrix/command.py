@@ -11,7 +11,7 @@ from amaranth.hdl import C, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 
 from hwsim.hardware import Accelerator
-from hwsim.program import MatrixFlag, Unit
+from hwsim.program import FORMAT_CODES, MatrixFlag, Unit
 from hwsim_rtl.control.command import UNIT_COMMANDS
 from hwsim_rtl.control.prepare import PreparerSignature
 from hwsim_rtl.control.semaphores import SEMAPHORES
@@ -57,21 +57,23 @@ def levels_of(hw: Accelerator) -> tuple[tuple[int, ...], tuple[int, ...]]:
 def matrix_command(hw: Accelerator) -> data.StructLayout:
     """A prepared matrix command.
 
-    `a` and `b` are the walks of the operands. Folds go through `segments` runs of `segment` of the reduction, for each
-    of `blocks` times `columns` of the array's columns (output-stationary: for each of `rows` of its rows). `line_step`
-    is from a line of sums to that of the next streamed vector (output-stationary: of the next row); `top` that of the
-    array's last row. `wait` cycles of an interval pass before the first vector is read (output-stationary).
+    `a` and `b` are the walks of the operands. For each block of the array's columns, of `columns` in a run, folds go
+    through `segments` runs of `segment` of the reduction; output-stationary, for each block of `rows` through `blocks`
+    runs of columns. `line_step` is from a line of sums to that of the next streamed vector, or of the next row; `top`
+    the line of the array's last row. `wait` cycles of an output-stationary interval pass before its first read.
     """
     g, flow = Geometry.of(hw), hw.array.dataflow
     a, b = levels_of(hw)
     count = COUNT_BITS
     own: dict[str, Any] = (
-        {"rows": count, "wait": count, "top": g.line_bits} if flow == "os" else {"segments": count, "segment": count}
+        {"rows": count, "blocks": count, "wait": count, "top": g.line_bits}
+        if flow == "os"
+        else {"segments": count, "segment": count}
     )
     return data.StructLayout(
         {
-            "post": SEMAPHORES, "half": 1, "adds": 1, "formats": 2, "folds": count, "interval": count,
-            "stream": count, "blocks": count, "columns": count, "line_step": g.line_bits, **own,
+            "post": SEMAPHORES, "half": 1, "adds": 1, "folds": count, "interval": count,
+            "stream": count, "columns": count, "line_step": g.line_bits, **own,
             "a": walk_layout(g, len(a)), "b": walk_layout(g, len(b)),
         }
     )  # fmt: skip
@@ -217,6 +219,7 @@ class _Decoder:
             to.stream.eq(w.stream),
             *(to[name].line.eq(line) for name, line in first.items()),
             *(to[name].lines.eq(w[f"{name}_lines"]) for name in "ab"),
+            *(to[name].e5m2.eq(w[f"{name}_format"] == FORMAT_CODES["fp8_e5m2"]) for name in "ab"),
         ]
         self.first = first
 
@@ -283,10 +286,7 @@ class _Decoder:
             with m.Else():
                 self._pixel_walk("b")
                 self._level("b", "columns", self.channels, "columns")
-            m.d.comb += [
-                to.columns.eq(Mux(self.expanded, self.across, self.channels)),
-                to.blocks.eq(Mux(self.expanded, 1, self.all_taps)),
-            ]
+            m.d.comb += to.columns.eq(Mux(self.expanded, self.across, self.channels))
         with m.Else():
             self._ones("b", "tap_h", "tap_w", "b")
             with m.If(self.w_by_k):
@@ -298,7 +298,7 @@ class _Decoder:
                 self._level("b", "columns", self.outputs, cols)
                 self._level("b", "h", self.all_taps, self._lines(0, self.outputs))
                 self._level("b", "w", self.channels, "columns")
-            m.d.comb += [to.columns.eq(self.outputs), to.blocks.eq(1)]
+            m.d.comb += to.columns.eq(self.outputs)
 
     def _column_blocks(self) -> Value:
         """Lines of sums that lie side by side: blocks of columns."""
@@ -313,7 +313,9 @@ class _Decoder:
 
     def _segments(self) -> None:
         """Runs of the reduction that folds do not go beyond."""
-        whole = self.wgrad | self.expanded
+        # Input-stationary, the moving weights are read by line, and a line holds one tap, unless they are stored by k.
+        across = self.expanded & (self.w_by_k if self.hw.array.dataflow == "is" else C(1, 1))
+        whole = self.wgrad | across
         k = Mux(self.wgrad, self.pixels, self.across)
         self.m.d.comb += [
             self.to.segment.eq(Mux(whole, k, self.channels)),
@@ -342,7 +344,6 @@ class _Decoder:
             self._level("b", "n", self.stream, 1)
         self._segments()
         m.d.comb += [
-            to.blocks.eq(1),
             to.columns.eq(Mux(self.wgrad, self.outputs, self.pixels)),
             to.line_step.eq(1),
         ]
@@ -350,6 +351,7 @@ class _Decoder:
     def _os(self) -> None:
         """Both stream, one of the reduction a cycle; A's vectors lie along the rows."""
         m, to, rows = self.m, self.to, self.hw.array.rows
+        m.d.comb += to.blocks.eq(Mux(self.wgrad & ~self.expanded, self.all_taps, 1))
         self._level("a", "again", to.blocks)
         self._level("a", "columns", to.columns)
         with m.If(self.wgrad | self.x_by_k):

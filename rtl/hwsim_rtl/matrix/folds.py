@@ -27,8 +27,10 @@ def sum_tag(hw: Accelerator) -> data.StructLayout:
 
 
 def output_tag(hw: Accelerator) -> data.StructLayout:
-    """What is said of all sums of a fold: the line of the array's last row, the step to the row before, rows that count,
-    and that it is its command's `last` fold.
+    """What is said of all sums of a fold.
+
+    `top` is the line of the array's last row, `line_step` the step to the row before; `rows` count. `last`: it is its
+    command's last fold.
     """
     g = Geometry.of(hw)
     rows = bits_for(hw.array.rows + 1)
@@ -89,18 +91,6 @@ class _Folds(wiring.Component):
         return busy, tick_last, fold_last
 
 
-def _left(m: Module, name: str, load: Value, first: Value, reload: Value, size: Value, goes_on: Value, takes: int) -> Any:
-    """Count down what is left of a size; gives it."""
-    left = Signal(COUNT_BITS, name=f"{name}_left")
-    with m.If(load):
-        m.d.sync += left.eq(first)
-    with m.Elif(reload):
-        m.d.sync += left.eq(size)
-    with m.Elif(goes_on):
-        m.d.sync += left.eq(left - takes)
-    return left
-
-
 class StationaryFolds(_Folds):
     """Folds of a weight- or input-stationary array: rows that stay are read from a fold's first cycle on, vectors that
     move from its second cycle on.
@@ -138,8 +128,7 @@ class StationaryFolds(_Folds):
     def elaborate(self, platform: Any) -> Module:
         """Build it."""
         m = Module()
-        _, tick_last, fold_last = self._count(m)
-        busy = _
+        busy, tick_last, fold_last = self._count(m)
         rows, cols = self.hw.array.rows, self.hw.array.cols
         command, held, start = self.command, self.held, self.start
         next_fold = Signal()
@@ -153,7 +142,10 @@ class StationaryFolds(_Folds):
         base = Signal.like(self.tag.line, name="base")
         with m.If(start):
             m.d.sync += [
-                segment.eq(command.segment), segments.eq(command.segments), columns.eq(command.columns), first.eq(1),
+                segment.eq(command.segment),
+                segments.eq(command.segments),
+                columns.eq(command.columns),
+                first.eq(1),
                 base.eq(0),
             ]
         with m.Elif(next_fold):
@@ -223,7 +215,10 @@ class OutputFolds(_Folds):
         rows, cols = self.hw.array.rows, self.hw.array.cols
         command, held, start, tag = self.command, self.held, self.start, self.tag
         next_fold, now = Signal(), Signal(self.layout)
-        m.d.comb += [next_fold.eq(busy & tick_last & ~fold_last), now.eq(Mux(start, command.as_value(), held.as_value()))]
+        m.d.comb += [
+            next_fold.eq(busy & tick_last & ~fold_last),
+            now.eq(Mux(start, command.as_value(), held.as_value())),
+        ]
 
         waits, wait, left = Signal(), Signal(COUNT_BITS), Signal(COUNT_BITS)
         with m.If(start | next_fold):
@@ -244,7 +239,8 @@ class OutputFolds(_Folds):
         m.d.comb += [columns_end.eq(columns <= cols), blocks_end.eq(columns_end & (blocks == 1))]
         with m.If(start):
             m.d.sync += [
-                columns.eq(command.columns), blocks.eq(command.blocks), height.eq(command.rows), tag.top.eq(command.top),
+                columns.eq(command.columns), blocks.eq(command.blocks), height.eq(command.rows),
+                tag.top.eq(command.top),
             ]  # fmt: skip
         with m.Elif(next_fold):
             m.d.sync += [columns.eq(Mux(columns_end, held.columns, columns - cols)), tag.top.eq(tag.top + 1)]

@@ -13,16 +13,18 @@ from amaranth.lib.wiring import In, Out
 
 from hwsim.errors import HwsimError
 from hwsim.hardware import Accelerator
+from hwsim.hardware.formats import array_formats
 from hwsim.program import SCRATCHPAD_READ_CYCLES
 from hwsim_rtl.arithmetic import Adder
+from hwsim_rtl.arithmetic.floats import FP8_OPERAND
 from hwsim_rtl.array import OutputStationaryArray, StationaryArray
 from hwsim_rtl.array.skew import delayed
 from hwsim_rtl.control.control import UnitSignature
 from hwsim_rtl.control.semaphores import SEMAPHORES
 from hwsim_rtl.dma import Geometry
-from hwsim_rtl.dma.align import bits_for
 from hwsim_rtl.matrix.command import ENDLESS, levels_of, matrix_command
 from hwsim_rtl.matrix.folds import OutputFolds, StationaryFolds, sum_tag
+from hwsim_rtl.matrix.operands import Fp8Operand
 from hwsim_rtl.matrix.walk import Walk
 from hwsim_rtl.memory.accumulator import sum_access
 from hwsim_rtl.memory.scratchpad import scratchpad_read
@@ -91,9 +93,7 @@ class MatrixUnit(wiring.Component):
         """Build it."""
         m = Module()
         takes, endless = levels_of(self.hw), ENDLESS[self.hw.array.dataflow]
-        walks = {
-            side: Walk(self.geometry, takes[i], endless=endless[i]) for i, side in enumerate("ab")
-        }
+        walks = {side: Walk(self.geometry, takes[i], endless=endless[i]) for i, side in enumerate("ab")}
         for side, walk in walks.items():
             m.submodules[f"walk_{side}"] = walk
         build = self._output_stationary if self.hw.array.dataflow == "os" else self._stationary
@@ -109,10 +109,23 @@ class MatrixUnit(wiring.Component):
         self._end(m, start, ends)
         return m
 
-    def _operands(self, side: str, count: int) -> Value:
+    @property
+    def _operand_format(self) -> str:
+        """Format of the array's operands."""
+        return FP8_OPERAND if len(array_formats(self.hw.array.operand_format)) > 1 else self.hw.array.operand_format
+
+    def _operands(self, m: Module, side: str, walk: Walk, count: int) -> Value:
         """The first elements of what was read, in the cycle in which the array takes them."""
-        bits = self.geometry.operand_bits * count
-        return getattr(self, f"data_{side}").as_value()[:bits]
+        elements = [getattr(self, f"data_{side}")[i] for i in range(count)]
+        if self._operand_format != FP8_OPERAND:
+            return Cat(elements)
+        e5m2 = delayed(m, walk.walk.e5m2, _READ_CYCLES, name=f"{side}_e5m2")
+        widened = []
+        for i, element in enumerate(elements):
+            m.submodules[f"{side}_{i}"] = operand = Fp8Operand()
+            m.d.comb += [operand.x.eq(element), operand.e5m2.eq(e5m2)]
+            widened.append(operand.y)
+        return Cat(widened)
 
     def _read(self, m: Module, side: str, walk: Walk, valid: Value, wanted: Value) -> None:
         """Read at the present place; a block of columns that is not needed is not touched."""
@@ -134,7 +147,7 @@ class MatrixUnit(wiring.Component):
         stays, moves = "ba" if weights_stay else "ab"
         m.submodules.folds = folds = StationaryFolds(hw)
         m.submodules.array = unit = StationaryArray(
-            array.rows, array.cols, array.operand_format, array.operand_format,
+            array.rows, array.cols, self._operand_format, self._operand_format,
             add_latency_cycles=array.add_latency_cycles, multiply_latency_cycles=array.multiply_latency_cycles,
             tag_bits=sum_tag(hw).size, lead_cycles=1,
         )  # fmt: skip
@@ -152,12 +165,12 @@ class MatrixUnit(wiring.Component):
             unit.load_valid.eq(later(folds.loads, "load")),
             unit.load_row.eq(later(folds.row, "load_row")),
             unit.load_register.eq(later(folds.register, "load_register")),
-            unit.load_operands.eq(self._operands(stays, array.cols)),
+            unit.load_operands.eq(self._operands(m, stays, walks[stays], array.cols)),
             unit.vector_valid.eq(later(folds.moves, "vector")),
             unit.vector_rows.eq(later(folds.moving_rows, "vector_rows")),
             unit.vector_register.eq(later(folds.moving_register, "vector_register")),
             unit.vector_tag.eq(later(folds.tag.as_value(), "vector_tag")),
-            unit.vector_operands.eq(self._operands(moves, array.rows)),
+            unit.vector_operands.eq(self._operands(m, moves, walks[moves], array.rows)),
         ]
         tag = Signal(sum_tag(hw))
         m.d.comb += [
@@ -173,7 +186,7 @@ class MatrixUnit(wiring.Component):
         m.submodules.folds = folds = OutputFolds(hw)
         layout = folds.tag.shape()
         m.submodules.array = unit = OutputStationaryArray(
-            array.rows, array.cols, array.operand_format, array.operand_format,
+            array.rows, array.cols, self._operand_format, self._operand_format,
             add_latency_cycles=array.add_latency_cycles, multiply_latency_cycles=array.multiply_latency_cycles,
             accumulator_latency_cycles=hw.accumulator.add_latency_cycles, tag_bits=layout.size, lead_cycles=1,
         )  # fmt: skip
@@ -190,8 +203,8 @@ class MatrixUnit(wiring.Component):
             unit.last.eq(later(folds.last, "last")),
             unit.pad.eq(later(folds.pads, "pad")),
             unit.tag.eq(later(folds.tag.as_value(), "tag")),
-            unit.a.eq(self._operands("a", array.rows)),
-            unit.b.eq(self._operands("b", array.cols)),
+            unit.a.eq(self._operands(m, "a", walks["a"], array.rows)),
+            unit.b.eq(self._operands(m, "b", walks["b"], array.cols)),
         ]
         tag, row, line = Signal(layout), unit.sum_row[: unit.row_bits], self.sums.payload.line
         before = Signal.like(line, name="line_before")

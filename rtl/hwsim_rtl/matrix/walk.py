@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from amaranth.hdl import C, Cat, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -22,14 +22,15 @@ __all__ = ["Walk", "walk_layout"]
 def walk_layout(g: Geometry, levels: int) -> data.StructLayout:
     """An operand to walk.
 
-    It begins at `line`, number `row` modulo D of its tile, in lane 0. A block of columns has `lines` lines. `by_lane`: a
-    read takes one lane of consecutive lines. A level's `size` is that of what it walks, in elements; its step is as many
-    columns as it takes elements at once (`column`), or so many lines, `row` of them modulo D.
+    It begins at `line`, number `row` modulo D of its tile, in lane 0. A block of columns has `lines` lines. `by_lane`:
+    a read takes one lane of consecutive lines. `e5m2`: its numbers are of that fp8 format. A level's `size` is that of
+    what it walks, in elements; its step is as many columns as it takes elements at once (`column`), or so many lines,
+    `row` of them modulo D.
     """
     level = data.StructLayout({"size": COUNT_BITS, "column": 1, "line": g.line_bits, "row": g.lane_bits})
     return data.StructLayout(
         {
-            "line": g.line_bits, "row": g.lane_bits, "lines": g.line_bits, "by_lane": 1,
+            "line": g.line_bits, "row": g.lane_bits, "lines": g.line_bits, "by_lane": 1, "e5m2": 1,
             "levels": data.ArrayLayout(level, levels),
         }
     )  # fmt: skip
@@ -38,8 +39,8 @@ def walk_layout(g: Geometry, levels: int) -> data.StructLayout:
 class Walk(wiring.Component):
     """Walk an operand: the innermost level that has not ended goes on, those inside it begin again.
 
-    The first place is there in the cycle after `load`; one step a cycle. After its last place a walk begins again. Every
-    level keeps the place where its present index began, so nothing is ever taken back.
+    The first place is there in the cycle after `load`; one step a cycle. After its last place a walk begins again.
+    Every level keeps the place where its present index began, so nothing is ever taken back.
 
     Parameters
     ----------

@@ -31,7 +31,7 @@ _READS = 3
 def sum_access(g: Geometry) -> data.StructLayout:
     """Where the array's sums go: `adds` to what is there, or overwrites it.
 
-    The last `idle` lanes lie beyond the tile: they keep what they hold, or, where the others are overwritten, become +0.
+    The last `idle` lanes lie beyond the tile: they keep what they hold, or, where others are overwritten, become +0.
     """
     return data.StructLayout({"half": 1, "line": g.line_bits, "adds": 1, "idle": bits_for(g.cols)})
 
@@ -52,8 +52,9 @@ class Accumulator(wiring.Component):
 
     Latency: data one cycle after a read; what is written in a cycle can be read in the next. Sums: addressed in cycle
     `t` for column 0, `t + c` for column `c`, or, where sums lie transposed, `t + C − 1` for all; given in the cycle
-    after; written so that they can be read `add_latency_cycles` later; a line may come again that soon. Throughput: one line of sums, three lines read
-    and one written, one beat loaded and one stored, a cycle, in different memories as docs/rtl-dma.md says.
+    after; written so that they can be read `add_latency_cycles` later, by the array itself too. Throughput: one line of
+    sums, three lines read and one written, one beat loaded and one stored, a cycle, in different memories as
+    docs/rtl-dma.md says.
 
     Parameters
     ----------
@@ -177,30 +178,36 @@ class Accumulator(wiring.Component):
         """Access by bank."""
         return [ages[self._age(bank)] for bank in range(self.geometry.cols)]
 
+    def _masked(self, ages: Any) -> Any:
+        """The word that a column writes, and whether it does: lanes beyond the tile become +0, or stay as they are."""
+        g, beta = self.geometry, self.add_latency_cycles
+        accesses = [ages[self._age(column) + beta] for column in range(g.cols)]
+        idle = [access.idle >= g.cols - column if column else C(0, 1) for column, (_, access) in enumerate(accesses)]
+        return [(Mux(idle[c], 0, self.new[c]), ~(idle[c] & accesses[c][1].adds)) for c in range(g.cols)]
+
     def _results(self, m: Module, ages: Any) -> Any:
-        """Whether a sum is written, its access and the word, by bank."""
+        """Whether a sum is written, its access and the word, by bank, which is as old as the column of its number."""
         g, beta = self.geometry, self.add_latency_cycles
         accesses = [ages[self._age(bank) + beta] for bank in range(g.cols)]
-        # By column, which has the age of the bank of its number.
-        idle = [access.idle >= g.cols - c if c else C(0, 1) for c, (_, access) in enumerate(accesses)]
-        words = [Mux(idle[c], 0, self.new[c]) for c in range(g.cols)]
-        writes = [~(idle[c] & access.adds) for c, (_, access) in enumerate(accesses)]
         line = accesses[0][1].line
+        words, writes = zip(*self._masked(ages), strict=True)
         words, writes = self._turned(m, words, line, "new_word"), self._turned(m, writes, line, "new_write")
         return [
             (valid & write, access, word) for (valid, access), write, word in zip(accesses, writes, words, strict=True)
         ]
 
-    def _forwards(self, m: Module, ages: Any) -> list[Value]:
-        """Whether a column's old sum is the one written in the cycle before: its line comes again after β cycles.
-
-        The memory gives what was there before.
-        """
+    def _forwarded(self, m: Module, ages: Any, found: Sequence[Value]) -> list[Value]:
+        """Give what memory has found, or what was written while it was read: a line may come again after β cycles."""
         (valid, access), (was_valid, was) = ages[0], ages[self.add_latency_cycles]
-        again = valid & was_valid & (access.half == was.half) & (access.line == was.line)
-        line = Signal(self.geometry.cols + 1, name="comes_again")
-        m.d.sync += line.eq(Cat(again, line))
-        return [line[self._age(column)] for column in range(self.geometry.cols)]
+        again = [Signal(name="comes_again_0")]
+        m.d.comb += again[0].eq(valid & was_valid & (access.half == was.half) & (access.line == was.line))
+        for i in range(1, self.geometry.cols):
+            again.append(later(m, again[-1], f"comes_again_{i}", reset=True))
+        words = []
+        for column, (word, writes) in enumerate(self._masked(ages)):
+            forwards = later(m, again[self._age(column)] & writes, f"forwards_{column}")
+            words.append(Mux(forwards, later(m, word, f"written_{column}"), found[column]))
+        return words
 
     def _line(self, m: Module) -> Any:
         """Enable and word of the vector unit's line, by bank."""
@@ -314,10 +321,7 @@ class Accumulator(wiring.Component):
             words.append(_choose(access.half, [outputs[half, 0][bank] for half in range(2)]))
             m.d.comb += [self.due[bank].eq(valid), self.replaces[bank].eq(~access.adds)]
         turned = self._turned(m, words, ages[self._age(0) + 1][1].line, "old_word", back=True)
-        written = Signal(self.new.shape(), name="new_before", reset_less=True)
-        m.d.sync += written.eq(self.new)
-        for column, again in enumerate(self._forwards(m, ages)):
-            m.d.comb += self.old[column].eq(Mux(again, written[column], turned[column]))
+        m.d.comb += [self.old[column].eq(word) for column, word in enumerate(self._forwarded(m, ages, turned))]
 
     def _give_store(self, m: Module, outputs: Any) -> None:
         g, read = self.geometry, self.store.payload

@@ -15,7 +15,16 @@ __all__ = ["Claims", "Inside", "Prover"]
 
 
 class Prover:
-    """Platform of specifications that are proven: their claims hold in every state, whatever the inputs are."""
+    """Platform of specifications that are proven: their claims hold in every state, whatever the inputs are.
+
+    Parameters
+    ----------
+    helped : bool
+        Whether to claim what makes the rest follow by induction, too.
+    """
+
+    def __init__(self, helped: bool = True) -> None:
+        self.helped = helped
 
 
 class Claims:
@@ -34,6 +43,7 @@ class Claims:
 
     def __init__(self, m: Module, platform: Any) -> None:
         self._proves = isinstance(platform, Prover)
+        self._helped = not self._proves or platform.helped
         self._domain = m.d.comb if self._proves else m.d.sync
 
     def given(self, text: str, condition: Value) -> None:
@@ -41,8 +51,13 @@ class Claims:
         self._domain += Assume(condition, text)
 
     def holds(self, text: str, condition: Value) -> None:
-        """Claim; with the other claims it must also follow from itself a cycle earlier (induction)."""
+        """Claim what the component promises."""
         self._domain += Assert(condition, text)
+
+    def helps(self, text: str, condition: Value) -> None:
+        """Claim what is so inside, and makes the promises follow from themselves a cycle earlier."""
+        if self._helped:
+            self._domain += Assert(condition, text)
 
     def seen(self, text: str, condition: Value) -> None:
         """Claim that a cycle is reachable in which this is so; without it, the others might hold of nothing."""
@@ -77,7 +92,7 @@ class Inside:
             sys.setprofile(before)
 
     def _keep(self, component: Elaboratable, frame: FrameType, event: str, _: Any) -> None:
-        """Keep what the component's functions call their signals: signals made in a tuple have no names of their own."""
+        """Keep what the component's functions call their signals: those made in a tuple have no names of their own."""
         if event == "return" and frame.f_locals.get("self") is component:
             for name, value in frame.f_locals.items():
                 if isinstance(value, (Signal, data.View)):

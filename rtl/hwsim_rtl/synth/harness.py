@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import C, Cat, ClockDomain, ClockSignal, DomainRenamer, Module, ResetSignal, Signal, Value
+from amaranth.hdl import C, Cat, ClockDomain, ClockSignal, Const, DomainRenamer, Module, ResetSignal, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -32,7 +32,10 @@ class Harness(wiring.Component):
     def __init__(self, design: wiring.Component) -> None:
         self.design = design
         ports = [("__".join(map(str, path)), member, value) for path, member, value in design.signature.flatten(design)]
-        self._inputs = [(name, Value.cast(value)) for name, member, value in ports if member.flow is In]
+        # What is always valid or always ready is a constant.
+        self._inputs = [
+            (name, Value.cast(value)) for name, member, value in ports if member.flow is In and not _is_constant(value)
+        ]
         self._outputs = [(name, Value.cast(value)) for name, member, value in ports if member.flow is Out]
         super().__init__({"shift_in": In(1), "shift_out": Out(1)})
 
@@ -42,7 +45,7 @@ class Harness(wiring.Component):
         reset = Signal(reset_less=True)
         m.domains.inside = ClockDomain(local=True)
         m.d.comb += [ClockSignal("inside").eq(ClockSignal()), ResetSignal("inside").eq(reset)]
-        m.d.sync += reset.eq(ResetSignal())
+        m.d.sync += reset.eq(ResetSignal(allow_reset_less=True))
         m.submodules.dut = DomainRenamer("inside")(self.design)
         before: Value = self.shift_in
         for name, value in self._inputs:
@@ -59,3 +62,7 @@ class Harness(wiring.Component):
                 before = register[-1]
         m.d.comb += self.shift_out.eq(before)
         return m
+
+
+def _is_constant(value: Any) -> bool:
+    return isinstance(Value.cast(value), Const)
