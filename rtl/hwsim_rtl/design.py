@@ -96,7 +96,12 @@ def memory_map(hw: Accelerator) -> dict[str, Any]:
         "identity": f"0x{IDENTITY:08X}",
         "version": VERSION,
         "ports": {
-            "m_axi": {"protocol": "AXI4 master", "data_bits": 8 * hw.dram.beat_bytes, "address_bits": 32, "use": "data"},
+            "m_axi": {
+                "protocol": "AXI4 master",
+                "data_bits": 8 * hw.dram.beat_bytes,
+                "address_bits": 32,
+                "use": "data",
+            },
             "f_axi": {
                 "protocol": "AXI4 master, read channels",
                 "data_bits": 8 * hw.control.fetch_bytes_per_cycle,

@@ -64,8 +64,8 @@ def _write_channels(prefix: str, data_bits: int) -> dict[str, Any]:
 class Machine(wiring.Component):
     """An accelerator in RTL. One clock, synchronous reset.
 
-    A program takes the cycles of the cycle contract when memory answers Λ − 4 cycles after a request or earlier: the
-    read data of an address accepted in cycle *t* are there in *t* + Λ − 4, as is the response to a beat written in *t*.
+    A program takes the cycles of the cycle contract when memory answers Λ − 5 cycles after a request or earlier: the
+    read data of an address accepted in cycle *t* are there in *t* + Λ − 5, as is the response to a beat written in *t*.
 
     Parameters
     ----------
@@ -111,12 +111,12 @@ class Machine(wiring.Component):
             )
         if hw.dram.latency_cycles <= INNER_LATENCY_CYCLES:
             raise HwsimError(
-                f"{hw.name}: dram.latency_cycles must be more than the {INNER_LATENCY_CYCLES} cycles that the RTL takes "
-                f"of it itself, not {hw.dram.latency_cycles}"
+                f"{hw.name}: dram.latency_cycles must be more than the {INNER_LATENCY_CYCLES} cycles that pass inside "
+                f"the RTL, not {hw.dram.latency_cycles}"
             )
         spare = COMMAND_BYTES // fetch_bytes - 1
         moves = Prepare.within(g, spare)
-        preparers = {
+        preparers: dict[Unit, Any] = {
             Unit.LOAD: moves, Unit.MATRIX: MatrixPrepare.within(hw, spare), Unit.VECTOR: VectorPrepare(hw),
             Unit.STORE: moves,
         }  # fmt: skip

@@ -102,13 +102,6 @@ def tiles(row):
     return x, ((taps * channels, outputs) if flags & MatrixFlag.W_BY_K else (taps * outputs, channels))
 
 
-def straddles(row, hw):
-    """Whether a fold's reduction goes on from tap to tap in weights that lie tap by tap: no machine could read that."""
-    _, taps, channels, _ = sizes(row)
-    by_tap = not row[Field.FLAGS] & (MatrixFlag.WGRAD | MatrixFlag.W_BY_K)
-    return row[Field.OPCODE] == IS and by_tap and taps > 1 and channels % hw.array.rows
-
-
 def time_of(row, hw):
     """Folds, interval, stream, occupancy and tail of docs/contracts/cycles.md, section 2."""
     (p, t, c, n), flags, a = sizes(row), row[Field.FLAGS], hw.array
@@ -206,7 +199,7 @@ def random_command(rng, hw, most_lines):
         row[[Field.FOLDS, Field.INTERVAL, Field.STREAM, Field.OCCUPANCY, Field.TAIL]] = time_of(row, hw)
         row[Field.LINES] = sum_lines(row, hw)
         tile_lines = sum(lines * up(columns, hw.line_elements) for lines, columns in tiles(row))
-        if row[Field.LINES] <= hw.accumulator_slot_lines and tile_lines <= most_lines and not straddles(row, hw):
+        if row[Field.LINES] <= hw.accumulator_slot_lines and tile_lines <= most_lines:
             (row[ArrayField.A_LINES], _), (row[ArrayField.B_LINES], _) = tiles(row)
             formats = array_formats(hw.array.operand_format)
             row[ArrayField.A_FORMAT], row[ArrayField.B_FORMAT] = (FORMAT_CODES[rng.choice(formats)] for _ in "AB")
@@ -227,8 +220,7 @@ def placed(rng, hw, commands):
             row[[Field[f"SLOT_{name}"], ArrayField[f"{name}_LINE"], ArrayField[f"{name}_SPAN"]]] = (
                 slot, first - slot * span, span,
             )  # fmt: skip
-            # A read of one lane takes D lines, some of them behind the tile's last.
-            row_bank += up(lines * up(columns, hw.line_elements) + hw.line_elements, bank)
+            row_bank += up(lines * up(columns, hw.line_elements), bank)
         if row_bank > hw.scratchpad.banks:
             break
         found.append(row)
@@ -427,7 +419,7 @@ MACHINES = {
 def both(hw, seed, made=6):
     """Commands of a layer, and commands that no mapping makes, on the machine's banks."""
     rng = random.Random(seed)
-    mapped = [row for row in mapped_commands(hw, seed) if not straddles(row, hw)]
+    mapped = list(mapped_commands(hw, seed))
     most = hw.scratchpad.banks * hw.scratchpad_bank_lines // 8
     random_ones = [random_command(rng, hw, most) for _ in range(made)]
     commands = [*rng.sample(mapped, min(len(mapped), made)), *random_ones]

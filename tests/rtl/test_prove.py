@@ -24,7 +24,7 @@ from hwsim_rtl.prove.flow import Proof, prove
 from hwsim_rtl.prove.proofs import PROOFS
 
 BY_NAME = {proof.name: proof for proof in PROOFS}
-QUICK = ["semaphores", "queue-1", "queue-3", "queue-8", "tickets-3", "pending-3", "pending-4", "fetch-1", "walk-8x8"]
+QUICK = ["semaphores", "queue-1", "queue-3", "queue-8", "pending-3", "pending-4", "fetch-1", "walk-8x8"]
 #: By what is broken: proof, component, its module, text, other text, cycles from the reset to the failure, what fails.
 BROKEN = {
     "a second token of one cycle is lost": (

@@ -30,7 +30,7 @@ _LEAST_PACE_CYCLES = 2
 _UNITS = tuple(Unit(u) for u in range(len(UNIT_NAMES)))
 
 
-#: What counters and a trace can see in a cycle: that a program begins, runs, meets a barrier; and per unit that a command
+#: What counters and a trace see in a cycle: that a program begins, runs, meets a barrier; and per unit that a command
 #: starts, that it would be one that is just dispatched, that it lacks a token, that the unit is free, that one ends.
 SEEN = StructLayout(
     {

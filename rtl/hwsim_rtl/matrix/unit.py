@@ -128,7 +128,7 @@ class MatrixUnit(wiring.Component):
         return Cat(widened)
 
     def _read(self, m: Module, side: str, walk: Walk, valid: Value, wanted: Value) -> None:
-        """Read at the present place; a block of columns that is not needed is not touched."""
+        """Read at the present place; lines that are not needed are not touched."""
         read = getattr(self, f"read_{side}")
         m.d.comb += [
             read.valid.eq(valid),
@@ -136,6 +136,7 @@ class MatrixUnit(wiring.Component):
             read.payload.place.lane.eq(walk.lane),
             read.payload.row.eq(walk.row),
             read.payload.by_lane.eq(walk.walk.by_lane),
+            read.payload.idle.eq(self.geometry.deep - wanted),
             read.payload.wrap.eq(Mux(walk.lane + wanted > self.geometry.deep, walk.walk.lines, 0)),
             walk.step.eq(valid),
         ]

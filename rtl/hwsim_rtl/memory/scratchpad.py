@@ -24,9 +24,12 @@ def scratchpad_read(g: Geometry) -> data.StructLayout:
     """A read of `D` elements: consecutive columns of a line, or, `by_lane`, one lane of consecutive lines.
 
     `place` is the first element's, `row` the number of its line in the tile modulo D; a column beyond the last lane
-    lies `wrap` lines further on.
+    lies `wrap` lines further on. The last `idle` elements of a lane are not looked at: their lines, which may lie
+    behind the tile, are not touched.
     """
-    return data.StructLayout({"place": g.place, "row": g.lane_bits, "wrap": g.line_bits, "by_lane": 1})
+    return data.StructLayout(
+        {"place": g.place, "row": g.lane_bits, "wrap": g.line_bits, "by_lane": 1, "idle": g.lane_bits}
+    )
 
 
 class Scratchpad(wiring.Component):
@@ -118,7 +121,8 @@ class Scratchpad(wiring.Component):
         passed = self._passed(m, access, amount, name)
         lines = []
         for sub in range(g.deep):
-            along = (sub - amount + Mux(amount > sub, g.deep, 0))[: bits_for(g.deep)]
+            element = (sub - amount + Mux(amount > sub, g.deep, 0))[: bits_for(g.deep)]
+            along = Mux(element + access.idle >= g.deep, 0, element)
             across = Mux(passed[sub], access.wrap, 0)
             line = (access.place.line + Mux(access.by_lane, along, across))[: g.line_bits]
             lines.append(later(m, line, f"{name}_line_{sub}"))

@@ -14,6 +14,8 @@ from hwsim.errors import HwsimError
 from hwsim_rtl.prove.flow import Proof, Result, prove
 from hwsim_rtl.prove.proofs import PROOFS
 
+__all__ = ["main"]
+
 _COLUMNS = ("property", "component", "what", "method", "claims", "covers", "solver", "CPU s", "result")
 
 

@@ -51,7 +51,7 @@ PROOFS = (
     ),
     *(_queue(depth) for depth in (1, 3, 8, 16)),
     Proof("tickets-3", "Tickets, Q = 3", _TICKETS, partial(TicketsSpec, 3), reach=(8, 10)),
-    Proof("tickets-8", "Tickets, Q = 8", _TICKETS, partial(TicketsSpec, 8), steps=12, bounded=True, reach=(18, 20)),
+    Proof("tickets-8", "Tickets, Q = 8", _TICKETS, partial(TicketsSpec, 8), steps=9, bounded=True, reach=(18, 20)),
     _fetch(128, 3, 12),
     _fetch(16, 26, 52),
     _fetch(8, 26, 67),
