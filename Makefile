@@ -8,7 +8,7 @@ INSTALLED := .venv/installed
 .PHONY: test demo test-icarus test-long check prove bench figures accuracy wheel clean
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -m "not long and not icarus"
+	$(BIN)/python -m pytest -m "not long and not icarus" -n auto --dist loadfile
 
 demo: $(INSTALLED)
 	@start=$$(date +%s); rm -rf out/train; \

@@ -109,11 +109,6 @@ class Machine(wiring.Component):
                 f"{hw.name}: control.fetch_bytes_per_cycle must be a power of two for the RTL, the width of an AXI4 "
                 f"port, not {fetch_bytes}"
             )
-        if hw.dram.latency_cycles <= INNER_LATENCY_CYCLES:
-            raise HwsimError(
-                f"{hw.name}: dram.latency_cycles must be more than the {INNER_LATENCY_CYCLES} cycles that pass inside "
-                f"the RTL, not {hw.dram.latency_cycles}"
-            )
         spare = COMMAND_BYTES // fetch_bytes - 1
         moves = Prepare.within(g, spare)
         preparers: dict[Unit, Any] = {

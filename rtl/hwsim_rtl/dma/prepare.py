@@ -11,7 +11,7 @@ from amaranth.hdl import C, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 
 from hwsim.program import Field, MoveField, MoveFlag
-from hwsim_rtl.control.prepare import PreparerSignature
+from hwsim_rtl.control.prepare import PreparerSignature, only_measured
 from hwsim_rtl.control.semaphores import SEMAPHORES
 from hwsim_rtl.dma.align import bits_for
 from hwsim_rtl.dma.box import ADDRESS_BITS, COUNT_BITS, LINE_BYTES_BITS, Geometry, move_command, shift_of
@@ -63,6 +63,7 @@ class Prepare(wiring.Component):
             for multipliers in range(1, _MOST_PRODUCTS + 1):
                 if (found := cls(geometry, multipliers, pipelined=pipelined)).cycles <= cycles:
                     return found
+                only_measured(found)
         return found
 
     def elaborate(self, platform: Any) -> Module:

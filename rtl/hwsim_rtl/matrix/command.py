@@ -13,7 +13,7 @@ from amaranth.lib import data, wiring
 from hwsim.hardware import Accelerator
 from hwsim.program import FORMAT_CODES, MatrixFlag, Unit
 from hwsim_rtl.control.command import UNIT_COMMANDS
-from hwsim_rtl.control.prepare import PreparerSignature
+from hwsim_rtl.control.prepare import PreparerSignature, only_measured
 from hwsim_rtl.control.semaphores import SEMAPHORES
 from hwsim_rtl.dma import Geometry
 from hwsim_rtl.dma.align import bits_for
@@ -106,7 +106,10 @@ class MatrixPrepare(wiring.Component):
         self.hw, self.multipliers, self.geometry = hw, multipliers, Geometry.of(hw)
         self.layout = matrix_command(hw)
         super().__init__(PreparerSignature(self.layout))
-        self.cycles = self._decode(Module()).rounds
+        products = self._decode(trial := Module())
+        only_measured(trial)
+        #: Products of the pass with the most of them: more multipliers do not help.
+        self.widest, self.cycles = products.widest, products.rounds
 
     @classmethod
     def within(cls, hw: Accelerator, cycles: int) -> MatrixPrepare:
@@ -116,14 +119,11 @@ class MatrixPrepare(wiring.Component):
             multipliers += 1
             quicker = cls(hw, multipliers)
             if quicker.multipliers > quicker.widest:
+                only_measured(quicker)
                 break
+            only_measured(found)
             found = quicker
         return found
-
-    @property
-    def widest(self) -> int:
-        """Products of the pass with the most of them: more multipliers do not help."""
-        return self._decode(Module()).widest
 
     def elaborate(self, platform: Any) -> Module:
         """Build it: the products are made one round after the other while the words stand."""
