@@ -313,14 +313,18 @@ class Control(wiring.Component):
         fault = Signal(Fault)
         idle = self._idle()
         nothing_starts = ~Cat(self._port(u).command.valid for u in _UNITS).any()
-        dead = Signal()  # it lasts, so it may be seen a cycle late
-        m.d.sync += dead.eq(running & dispatch.blocked & idle & nothing_starts & ~begin)
+        dead, too_many, too_few = Signal(), Signal(), Signal()  # seen a cycle late, so that starts are not held up
+        m.d.sync += [
+            dead.eq(running & dispatch.blocked & idle & nothing_starts & ~begin),
+            too_many.eq(running & semaphores.overflow),
+            too_few.eq(running & semaphores.underflow),
+        ]
         m.d.comb += [self.busy.eq(running | stopping), begin.eq(self.start & ~self.busy)]
         with m.If(fetch.failed):
             m.d.comb += fault.eq(Fault.FETCH)
-        with m.Elif(semaphores.overflow):
+        with m.Elif(too_many):
             m.d.comb += fault.eq(Fault.OVERFLOW)
-        with m.Elif(semaphores.underflow):
+        with m.Elif(too_few):
             m.d.comb += fault.eq(Fault.UNDERFLOW)
         with m.Elif(self.fault != Fault.NONE):
             m.d.comb += fault.eq(self.fault)

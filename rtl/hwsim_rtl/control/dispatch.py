@@ -146,7 +146,7 @@ class Dispatch(wiring.Component):
         m = Module()
         commands, pace, fresh = Signal(32), Signal(range(self._pace + 1)), Signal()
         at_end, ready, here, legal, is_prepared = Signal(), Signal(), Signal(), Signal(), Signal()
-        known, unit = Signal(), Signal(len(self.head.unit))
+        known, next_ends, unit = Signal(), Signal(), Signal(len(self.head.unit))
         fault = self._fault(m, unit, fresh, at_end)
         m.d.sync += [
             known.eq(self.valid & ~self.take & ~self.start),
@@ -156,7 +156,6 @@ class Dispatch(wiring.Component):
             self.counts.eq(self.head.counts),
         ]
         m.d.comb += [
-            at_end.eq(self.index == commands),
             is_prepared.eq(self.prepared.bit_select(unit[:2], 1) | (unit >= Unit.CONTROL)),
             ready.eq(self.run & (pace == 0)),
             here.eq(ready & (at_end | (known & is_prepared))),
@@ -174,10 +173,12 @@ class Dispatch(wiring.Component):
 
         with m.If(self.take):
             m.d.sync += [pace.eq(self._pace - 1), self.index.eq(self.index + 1), fresh.eq(0)]
+            m.d.sync += [at_end.eq(next_ends), next_ends.eq(self.index + 2 == commands)]
         with m.Elif((pace != 0) & (self.valid | at_end | ~fresh)):
             m.d.sync += pace.eq(pace - 1)
         with m.If(self.start):
             m.d.sync += [commands.eq(self.commands), self.index.eq(0), pace.eq(self._pace), fresh.eq(1)]
+            m.d.sync += [at_end.eq(self.commands == 0), next_ends.eq(self.commands == 1)]
         return m
 
     def _fault(self, m: Module, unit: Value, fresh: Signal, at_end: Signal) -> Signal:

@@ -61,8 +61,16 @@ class Semaphores(wiring.Component):
                 sum((masks[u][s] for u in range(len(UNIT_NAMES))), C(0, 1)) for masks in (self.take, self.post)
             )
             left = Signal(unsigned(len(tokens)), name=f"left_{s}")
+            # What is taken is known last of all, so whether a token remains is looked up by it.
+            held = tokens + posted
+            remains = Signal(name=f"remains_{s}")
+            with m.Switch(taken):
+                for number in range(len(UNIT_NAMES) + 1):
+                    with m.Case(number):
+                        m.d.comb += remains.eq(held[: len(tokens)] != number)
+            first = self.counts.word_select(s, SEMAPHORE_BITS)
+            m.d.sync += self.available[s].eq(Mux(self.set, first.any(), remains))
             m.d.comb += [
-                self.available[s].eq(tokens != 0),
                 left.eq(tokens - taken),
                 under[s].eq(taken > tokens),
                 over[s].eq((left > MOST_TOKENS) & ~under[s]),
