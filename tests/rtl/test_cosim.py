@@ -14,10 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hwsim.hardware import Accelerator, load_accelerator
 from hwsim.program import Field, Unit
-from hwsim.workload import default_precision, with_squared_error
-from hwsim_models import build
 from hwsim_rtl.control import Fault
 from hwsim_rtl.cosim import (
     check_legal,
@@ -26,7 +23,6 @@ from hwsim_rtl.cosim import (
     random_machines,
     random_programs,
     small_machine,
-    step_program,
     write_testbench,
 )
 from hwsim_rtl.cosim.compare import compare, job_of
@@ -315,31 +311,6 @@ def test_addresses_beyond_the_limit_stop_a_program(small):
     _, program, _ = small
     limit = dict(job_of(*small[1:], 0, 1).writes)
     assert stopped(small, writes=[*limit.items(), (0x20, program.address + 128)]).error is Fault.ADDRESS
-
-
-# ---- training steps -----------------------------------------------------------------------------------------------
-
-
-def step_of(hw: Accelerator, batch: int):
-    graph = with_squared_error(build("digits-mlp", batch))
-    return step_program(graph, hw, default_precision(hw))
-
-
-@pytest.mark.parametrize("name", ["edge-8x8-int8", "edge-8x8-bf16"])
-def test_a_training_step_of_the_digits_mlp(name, cache):
-    hw = load_accelerator(name)
-    program = step_of(hw, 4)
-    results = cosimulate(hw, [program], cache)
-    assert results[0].equal, explain(results)
-    assert len({section for _, section in program.sections}) > 10
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("name", ["edge-8x8-int8", "edge-8x8-bf16"])
-def test_a_training_step_of_32_samples(name, cache):
-    hw = load_accelerator(name)
-    results = cosimulate(hw, [step_of(hw, 32)], cache)
-    assert results[0].equal, explain(results)
 
 
 # ---- other simulators ---------------------------------------------------------------------------------------------

@@ -1,0 +1,54 @@
+"""Does the RTL of presets make whole training steps, and Gemmini's products, as the simulator does?
+
+Every byte of memory, every dispatch, start and end, all cycles and counters must be equal.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hwsim.hardware import Accelerator, load_accelerator
+from hwsim.simulate import gemm
+from hwsim.workload import default_precision, with_squared_error
+from hwsim_models import build
+from hwsim_rtl.cosim import CosimProgram, cosimulate, step_program
+from hwsim_rtl.cosim.gemm import gemm_program
+
+GEMMINI = "gemmini-16x16-int8"
+SIZES = [(64, 64, 64), (128, 128, 128), (256, 256, 256), (16, 512, 512), (512, 512, 64), (512, 512, 512)]
+
+
+@pytest.fixture(scope="module")
+def cache(request: pytest.FixtureRequest) -> Path:
+    """Where models are kept from run to run."""
+    return Path(request.config.cache.mkdir("hwsim-models"))
+
+
+def step_of(hw: Accelerator, batch: int) -> CosimProgram:
+    graph = with_squared_error(build("digits-mlp", batch))
+    return step_program(graph, hw, default_precision(hw))
+
+
+def assert_equal(results) -> None:
+    assert all(r.equal for r in results), [(r.name, r.differences()) for r in results if not r.equal]
+
+
+@pytest.mark.parametrize("name", ["edge-8x8-int8", "edge-8x8-bf16"])
+def test_a_training_step_of_the_digits_mlp(name, cache):
+    hw = load_accelerator(name)
+    program = step_of(hw, 32)
+    assert_equal(cosimulate(hw, [program], cache))
+    assert len({section for _, section in program.sections}) > 10
+
+
+@pytest.mark.long
+def test_the_gemms_that_gemmini_was_timed_on(cache):
+    """Cycles of docs/gemmini.md, and the array busy for 97 % of the largest by the machine's own counter."""
+    hw = load_accelerator(GEMMINI)
+    results = cosimulate(hw, [gemm_program(*size, hw) for size in SIZES], cache)
+    assert_equal(results)
+    for size, result in zip(SIZES, results, strict=True):
+        assert result.cycles == gemm(*size, hw).cycles
+    assert results[-1].counters["MATRIX_BUSY"] / results[-1].cycles >= 0.97
