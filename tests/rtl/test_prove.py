@@ -31,7 +31,7 @@ BROKEN = {
         "semaphores", "Semaphores", semaphores, "left + posted", "left + (posted != 0)", 4, "counted right",
     ),
     "a semaphore is available too late": (
-        "semaphores", "Semaphores", semaphores, "eq(tokens != 0)", "eq(tokens > 1)", 4, "available if there is a token",
+        "semaphores", "Semaphores", semaphores, "!= number)", "> number + 1)", 4, "available if there is a token",
     ),
     "an underflow is not flagged": (
         "semaphores", "Semaphores", semaphores, "eq(taken > tokens)", "eq(taken > tokens + 1)", 4, "underflow is",

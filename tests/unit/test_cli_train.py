@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import json
 import os
 import signal
@@ -14,6 +13,7 @@ from typing import Any
 
 import pytest
 
+import hwsim.cli
 import hwsim.report.training
 import hwsim.values
 from hwsim.cli import main
@@ -246,7 +246,7 @@ def test_resume_with_other_options_is_refused(capsys: pytest.CaptureFixture[str]
 
 
 def test_without_scikit_learn(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(hwsim.cli, "find_spec", lambda name: None)
     assert refusal(capsys, *ARGUMENTS) == (
         "digits: the images come with scikit-learn, which is not installed; run: pip install 'hwsim[data]'"
     )
