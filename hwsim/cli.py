@@ -19,6 +19,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from hwsim.errors import HwsimError
 
@@ -50,6 +51,25 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Cycles and joules of neural-network training on a systolic accelerator, op by op.",
 )
+
+
+class _CosimGroup(TyperGroup):
+    """`hwsim cosim MODEL` is `hwsim cosim step MODEL`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put the command in where none is named."""
+        if not args or args[0] not in {*self.commands, "-h", "--help"}:
+            args = ["step", *args]
+        return super().parse_args(ctx, args)
+
+
+cosim_app = typer.Typer(
+    cls=_CosimGroup,
+    help="Run programs or a training on an accelerator's RTL and compare it with the simulator. "
+    "`hwsim cosim MODEL` and `hwsim cosim --random N` are `hwsim cosim step …`.",
+    subcommand_metavar="[step|train] [MODEL] [OPTIONS]",
+)
+app.add_typer(cosim_app, name="cosim")
 
 
 def _count(text: str | int) -> int:
@@ -354,7 +374,7 @@ def emit(
     _give(json, lambda: summary, lambda console: print_list(("file", "size", "what it is"), rows, console))
 
 
-@app.command()
+@cosim_app.command("step")
 def cosim(
     model: Annotated[
         str | None, typer.Argument(metavar="MODEL", help="Network of which one training step is run.")
@@ -379,7 +399,7 @@ def cosim(
     waves: Annotated[str | None, typer.Option("--waves", metavar="FILE", help="Write a VCD of the simulation.")] = None,
     json: JsonFile = None,
 ) -> None:
-    """Run programs on an accelerator's RTL and compare it with the simulator: memory, starts and ends of commands.
+    """Run one training step, or random programs, on the RTL: memory, starts and ends of commands are compared.
 
     Exit code 1: something differs.
     """
@@ -394,8 +414,7 @@ def cosim(
         from hwsim.report.files import check_file
 
         check_file(Path(waves))
-    if find_spec("amaranth") is None:
-        raise HwsimError("cosim: the RTL is made with amaranth, which is not installed; run: pip install 'hwsim[rtl]'")
+    _check_amaranth()
     from hwsim.report.cosimulation import cosim_summary, print_cosim
     from hwsim.workload import default_precision, precision_of, with_squared_error
     from hwsim_models import build
@@ -417,6 +436,83 @@ def cosim(
     _give(json, lambda: summary, lambda console: print_cosim(summary, console))
     if summary["mismatches"]:
         raise typer.Exit(1)
+
+
+@cosim_app.command("train")
+def cosim_train(
+    model: Model,
+    data: Annotated[str, typer.Option("--data", metavar="digits|cifar10:FOLDER", help="Samples.")] = TRAIN_DATA,
+    hw: Annotated[
+        str, typer.Option("--hw", metavar="PRESET|FILE.toml", help="Accelerator; `hwsim presets` lists them.")
+    ] = RTL_HARDWARE,
+    dataflow: DataflowName = None,
+    epochs: Annotated[int, typer.Option("--epochs", metavar="N", parser=_count, help="Most epochs.")] = 1,
+    steps: Annotated[int | None, typer.Option("--steps", metavar="N", parser=_count, help="Most steps.")] = None,
+    batch: Batch = TRAIN_BATCH,
+    optimizer: OptimizerName = TRAIN_OPTIMIZER,
+    learning_rate: Annotated[
+        float | None, typer.Option("--learning-rate", metavar="X", help="Instead of the optimizer's own.")
+    ] = None,
+    precision: PrecisionName = None,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Of all that is random.")] = TRAIN_SEED,
+    out: Annotated[
+        str | None, typer.Option("--out", metavar="DIR", help="Write summary, steps and curve into this folder.")
+    ] = None,
+    json: JsonFile = None,
+) -> None:
+    """Train a network on the RTL and on the simulator, and compare them after every step.
+
+    The host writes parameters once, then inputs, labels and programs. It ends after the first step that differs, with
+    exit code 1; Ctrl-C ends it after the step under way.
+    """
+    _check_outputs(out, json)
+    _check_optimizer(optimizer)
+    _check_amaranth()
+    from hwsim.report.cosimulation import (
+        COSIM_TRAIN_FILES,
+        CosimTrainingDisplay,
+        check_cosim_folder,
+        cosim_training_summary,
+        write_cosim_training,
+    )
+    from hwsim.simulate import simulate
+    from hwsim.values.training import TrainingError, step_cost
+    from hwsim.workload import OPTIMIZERS, default_precision, precision_of
+    from hwsim_models import build
+    from hwsim_rtl.cosim import CosimTraining
+
+    if out is not None:
+        check_cosim_folder(Path(out))
+    accelerator, graph = _accelerator(hw, dataflow), build(model, batch)
+    chosen = OPTIMIZERS[optimizer](**({} if learning_rate is None else {"learning_rate": learning_rate}))
+    formats = default_precision(accelerator) if precision is None else precision_of(precision)
+    samples = _dataset(data).shaped(graph.tensors["input"].shape[1:])
+    _say_if_compiling()
+    cost = step_cost(simulate(graph, accelerator, optimizer=chosen, precision=formats))
+    console = _console(stderr=json == "-")
+    with (
+        CosimTraining(
+            graph, accelerator, samples, cost=cost, cache=_cache_folder("models"), optimizer=chosen, precision=formats,
+            seed=seed,
+        ) as trained,
+        _Interrupts() as interrupts,
+    ):  # fmt: skip
+        asked = epochs * trained.training.steps_per_epoch
+        asked = asked if steps is None else min(asked, steps)
+        with CosimTrainingDisplay(trained, asked, console) as display:
+            try:
+                trained.run(epochs, steps, stop=interrupts.came, on_step=display.step)
+            except TrainingError as stopped:
+                raise HwsimError(str(stopped)) from None
+    display.result()
+    if out is not None:
+        write_cosim_training(trained, Path(out))
+        console.print(f"\nWrote {', '.join(COSIM_TRAIN_FILES)} into {out}", soft_wrap=True)
+    _give(json, lambda: cosim_training_summary(trained), lambda _: None)
+    if trained.mismatches:
+        raise typer.Exit(1)
+    if len(trained.steps) < asked:
+        raise _InterruptedError(f"interrupted after step {len(trained.steps):,} of {asked:,}; those before are equal")
 
 
 @app.command()
@@ -669,6 +765,12 @@ def _accelerator(name_or_path: str, dataflow: str | None) -> Accelerator:
 
     accelerator = load_accelerator(name_or_path)
     return accelerator if dataflow is None else accelerator.with_dataflow(dataflow)
+
+
+def _check_amaranth() -> None:
+    """Refuse what needs the generator where it cannot run."""
+    if find_spec("amaranth") is None:
+        raise HwsimError("cosim: the RTL is made with amaranth, which is not installed; run: pip install 'hwsim[rtl]'")
 
 
 def _check_optimizer(name: str) -> None:

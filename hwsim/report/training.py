@@ -6,6 +6,7 @@ All take a `hwsim.values.training.Training`; energies and cycles are those of tr
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterable
 from dataclasses import asdict, fields
 from pathlib import Path
 from types import TracebackType
@@ -28,7 +29,9 @@ __all__ = [
     "accuracy_sentence",
     "check_training_folder",
     "draw_training",
+    "energy_text",
     "reached",
+    "title_of",
     "training_summary",
     "write_training",
 ]
@@ -56,7 +59,8 @@ def accuracy_sentence(training: Training, accuracy: float) -> str:
             f"A test accuracy of {accuracy:g} % was not reached in {len(training.records)} epochs; "
             f"the best was {best.test_accuracy:.2f} %, after epoch {best.epoch}"
         )
-    return f"{accuracy:g} % reached after epoch {record.epoch}: {_energy(record)}, {quantity(record.cycles, 'cycles')}"
+    cost = f"{energy_text(_energies(record))}, {quantity(record.cycles, 'cycles')}"
+    return f"{accuracy:g} % reached after epoch {record.epoch}: {cost}"
 
 
 def training_summary(training: Training, until_accuracy: float | None = None) -> dict[str, Any]:
@@ -157,12 +161,12 @@ def draw_training(training: Training, path: Path) -> None:
     figure.legend(handles, labels, loc="lower center", ncols=4, frameon=False)
     last = training.records[-1]
     left.set_title(
-        f"Test accuracy {last.test_accuracy:.2f} % after {_energy(last)}\n",
+        f"Test accuracy {last.test_accuracy:.2f} % after {energy_text(_energies(last))}\n",
         loc="left",
         fontsize=11.5,
         fontweight="bold",
     )
-    left.text(0, 1.015, _what(training), transform=left.transAxes, fontsize=9, color="#444444", va="bottom")
+    left.text(0, 1.015, title_of(training), transform=left.transAxes, fontsize=9, color="#444444", va="bottom")
     _save(figure, path, bottom=0.07)
 
 
@@ -194,7 +198,7 @@ class TrainingDisplay:
 
     def __enter__(self) -> TrainingDisplay:
         console = self._progress.console
-        console.print(Text(_what(self._training), style="bold"), soft_wrap=True)
+        console.print(Text(title_of(self._training), style="bold"), soft_wrap=True)
         console.print(Text("epoch    loss  test %  zero %  energy so far [low … high]     cycles so far", style="dim"))
         for record in self._training.records:
             self.epoch(record)
@@ -227,7 +231,7 @@ class TrainingDisplay:
         ]
         line = (
             f"{record.epoch:>5}  {record.loss:>6.4f}  {record.test_accuracy:>6.2f}  {100 * _share(record):>6.1f}  "
-            f"{_energy(record):<30} {quantity(record.cycles, 'cycles')}"
+            f"{energy_text(_energies(record)):<30} {quantity(record.cycles, 'cycles')}"
         )
         where = self._training.first_saturation
         if where and not self._told:
@@ -236,7 +240,8 @@ class TrainingDisplay:
         self._progress.console.print(Text("  ".join([line, *notes])), soft_wrap=True)
 
 
-def _what(training: Training) -> str:
+def title_of(training: Training) -> str:
+    """Say what is trained, on what and how."""
     optimizer = f"{training.optimizer.name} {training.optimizer.learning_rate:g}"
     return (
         f"Training: {training.step.name} on {training.data.name}, batch {training.step.batch}, {optimizer}, "
@@ -244,10 +249,14 @@ def _what(training: Training) -> str:
     )
 
 
-def _energy(record: EpochRecord) -> str:
-    energies = record.energy_pj, record.energy_low_pj, record.energy_high_pj
-    unit, (value, low, high) = column([pj * 1e-12 for pj in energies], "J")
+def energy_text(energies_pj: Iterable[float]) -> str:
+    """Say an energy with its interval; value, low, high [pJ]."""
+    unit, (value, low, high) = column([pj * 1e-12 for pj in energies_pj], "J")
     return f"{value} {unit} [{low} … {high}]"
+
+
+def _energies(record: EpochRecord) -> tuple[float, float, float]:
+    return record.energy_pj, record.energy_low_pj, record.energy_high_pj
 
 
 def _share(record: EpochRecord) -> float:

@@ -277,8 +277,25 @@ class Machine:
         HwsimError
             If the graph has no such tensor.
         """
+        return self.stored_in(self.core.dram, name)
+
+    def stored_in(self, memory: NDArray[np.uint8], name: str) -> Bits:
+        """Give the bits of a tensor as they lie in another memory of the same layout, as `stored` does.
+
+        Parameters
+        ----------
+        memory : ndarray of shape (bytes,), dtype uint8
+            As long as `core.dram`, or longer.
+        name : str
+            Of the tensor.
+
+        Raises
+        ------
+        HwsimError
+            If the graph has no such tensor.
+        """
         tensor, format = self._tensor(name)
-        lines = self._lines(tensor, format)
+        lines = self._lines(tensor, format, memory)
         width = tensor.shape[-1] if tensor.shape else 1
         return np.array(lines[:, :width]).reshape(tensor.shape)
 
@@ -296,7 +313,7 @@ class Machine:
             raise HwsimError(
                 f"{name}: the tensor is {dtype} of {tensor.shape}; the array given is {bits.dtype} of {bits.shape}"
             )
-        lines = self._lines(tensor, format)
+        lines = self._lines(tensor, format, self.core.dram)
         width = tensor.shape[-1] if tensor.shape else 1
         lines[:, :width] = bits.reshape(-1, width)
 
@@ -343,11 +360,11 @@ class Machine:
         tensor = self.graph.tensors[name]
         return tensor, format_of(tensor, self.hw)
 
-    def _lines(self, tensor: Tensor, format: str) -> Bits:
-        """View a tensor's memory as padded lines."""
+    def _lines(self, tensor: Tensor, format: str, memory: NDArray[np.uint8]) -> Bits:
+        """View a tensor's part of a memory as padded lines."""
         width = tensor.shape[-1] if tensor.shape else 1
         at, size = self._addresses[tensor.name], stored_bytes(tensor, self.hw)
-        return self.core.dram[at : at + size].view(storage_dtype(format)).reshape(tensor.elements // width, -1)
+        return memory[at : at + size].view(storage_dtype(format)).reshape(tensor.elements // width, -1)
 
 
 class _Linked:

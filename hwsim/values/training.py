@@ -33,10 +33,12 @@ from hwsim.workload.precision import Precision, default_precision, precision_of,
 if TYPE_CHECKING:
     from hwsim.values.machine import Machine, OpValues
 
-__all__ = ["EpochRecord", "StepCost", "TimedStep", "Training", "TrainingError", "step_cost"]
+__all__ = ["KEPT_ROLES", "LEARNT_ROLES", "EpochRecord", "StepCost", "TimedStep", "Training", "TrainingError",
+           "sha256_of", "step_cost"]  # fmt: skip
 
-_KEPT = (Role.WEIGHT, Role.VECTOR_PARAMETER, Role.BUFFER, Role.MASTER, Role.STATE)
-_HASHED = (Role.WEIGHT, Role.VECTOR_PARAMETER, Role.MASTER)
+#: Roles of what a step keeps for the next one, and of what has been learnt.
+KEPT_ROLES = (Role.WEIGHT, Role.VECTOR_PARAMETER, Role.BUFFER, Role.MASTER, Role.STATE)
+LEARNT_ROLES = (Role.WEIGHT, Role.VECTOR_PARAMETER, Role.MASTER)
 _MOST_SEED = 2**32 - 1
 
 Energies = NDArray[np.float64]
@@ -236,6 +238,12 @@ class Training:
 
     Attributes
     ----------
+    machine : Machine
+        What runs the steps.
+    step : Graph
+        The training step.
+    loss_tensor : str
+        Name of its loss.
     losses, gated_macs, skipped : list
         Per step: loss, MACs with a zero operand, whether its updates were left out.
     records : list of EpochRecord
@@ -271,7 +279,7 @@ class Training:
         self.optimizer, self.seed, self.cost = optimizer_of(optimizer), seed, cost
         step = training_graph(graph, self.optimizer, master_weights=self.precision.master_weights)
         self.step = with_precision(step, self.precision)
-        self._input, self._labels, self._loss, self._logits = _ends(self.step, data)
+        self._input, self._labels, self.loss_tensor, self._logits = _ends(self.step, data)
         self.data = data.shaped(self.step.tensors[self._input].shape[1:])
         if cost.hardware and (cost.hardware, cost.macs) != (
             self.hw.name,
@@ -285,7 +293,7 @@ class Training:
         first_batch = next(self.data.batches(graph.batch, seed, epoch=0))  # refuses a batch that is too large
         self._to_backward = [op for op in self.step.ops if op.phase is not Phase.UPDATE]
         self._updates = [op for op in self.step.ops if op.phase is Phase.UPDATE]
-        self._kept = [t.name for t in self.step.tensors.values() if t.role in _KEPT]
+        self._kept = [t.name for t in self.step.tensors.values() if t.role in KEPT_ROLES]
         self.machine = make(self.step, self.hw, seed=seed)
         inference = with_precision(inference_graph(graph), self.precision)
         self._tester = make(inference, self.hw, seed=seed)
@@ -404,7 +412,7 @@ class Training:
             values = [*values, *updated]
             self.updates += 1
         self.scaling.after_step(machine, skipped)
-        self.losses.append(float(machine.read(self._loss).reshape(-1)[0]))
+        self.losses.append(float(machine.read(self.loss_tensor).reshape(-1)[0]))
         self.skipped.append(skipped)
         self.gated_macs.append(sum(int(v.gated_macs) for v in values))
         self.macs += sum(int(v.macs) for v in values)
@@ -473,12 +481,7 @@ class Training:
 
     def weights_sha256(self) -> str:
         """SHA-256 over the stored bits of weights, vector parameters and masters, in the order of the graph."""
-        total = sha256()
-        for tensor in self.step.tensors.values():
-            if tensor.role in _HASHED:
-                bits = self.machine.stored(tensor.name)
-                total.update(bits.astype(bits.dtype.newbyteorder("<")).tobytes())
-        return total.hexdigest()
+        return sha256_of(self.step, LEARNT_ROLES, self.machine.stored)
 
     @cached_property
     def config(self) -> dict[str, Any]:
@@ -562,6 +565,26 @@ class Training:
             self.machine.restore(name, bits)
         self.machine.lfsr_state = state.lfsr_state.copy()
         self.scaling.remember(state.scaling)
+
+
+def sha256_of(graph: Graph, roles: Sequence[Role], stored: Callable[[str], NDArray[Any]]) -> str:
+    """SHA-256 over the stored bits of a graph's tensors of some roles, little-endian, in the order of the graph.
+
+    Parameters
+    ----------
+    graph : Graph
+        Whose tensors they are.
+    roles : sequence of Role
+        `LEARNT_ROLES`, `KEPT_ROLES`, or others.
+    stored : callable
+        Gives the bits of a tensor by its name.
+    """
+    total = sha256()
+    for tensor in graph.tensors.values():
+        if tensor.role in roles:
+            bits = stored(tensor.name)
+            total.update(bits.astype(bits.dtype.newbyteorder("<")).tobytes())
+    return total.hexdigest()
 
 
 def _machine() -> Callable[..., Machine]:

@@ -26,15 +26,8 @@ from hwsim_rtl.cosim import (
     write_testbench,
 )
 from hwsim_rtl.cosim.compare import compare, job_of
-from hwsim_rtl.cosim.simulator import (
-    Job,
-    Run,
-    build_bench,
-    build_traffic_bench,
-    machine_text,
-    run_jobs,
-    write_hex,
-)
+from hwsim_rtl.cosim.session import Job, Run, run_jobs, write_hex
+from hwsim_rtl.cosim.simulator import build_bench, build_traffic_bench, machine_text
 
 TRAFFIC = Path(__file__).with_name("traffic.v")
 PROGRAM, COMMANDS, CONTROL = 0x18, 0x1C, 0x08

@@ -50,7 +50,7 @@ def refusal(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         (["lenet", "--random", "3"], "cosim: name a network, or give --random N"),
         (["lenet", "--loss", "mae"], "--loss must be mse; it is 'mae'"),
         (["--random", "0"], "invalid value for '--random': it must be a whole number, 1 or more, not '0'; see `hwsim "
-         "cosim --help`"),
+         "cosim step --help`"),
         (["--random", "1", "--waves", "no/where.vcd"], "cannot write 'no/where.vcd': there is no folder 'no'"),
         (["lenet", "--optimizer", "lion"],
          "unknown optimizer 'lion'; choose one of sgd, momentum, nesterov, adam, adamw"),

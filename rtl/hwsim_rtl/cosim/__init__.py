@@ -10,9 +10,13 @@ from hwsim_rtl.cosim.programs import graph_program
 from hwsim_rtl.cosim.random_programs import check_legal, random_programs
 from hwsim_rtl.cosim.steps import step_program
 from hwsim_rtl.cosim.testbench import write_testbench
+from hwsim_rtl.cosim.training import CosimMachine, CosimStep, CosimTraining
 
 __all__ = [
+    "CosimMachine",
     "CosimProgram",
+    "CosimStep",
+    "CosimTraining",
     "Expected",
     "MemoryDifference",
     "Result",

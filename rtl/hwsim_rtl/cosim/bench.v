@@ -21,7 +21,8 @@ module hwsim_memory #(
     input [31:0] bad_first,          // accesses that touch bytes bad_first ... bad_last - 1 are answered with an error
     input [31:0] bad_last,
     input [31:0] file_index,
-    input [31:0] words,              // of the image and of the dump, from address 0 on
+    input [31:0] first_word,         // of what is loaded
+    input [31:0] words,              // of what is loaded, and of the dump, which is from address 0 on
     input load_request,              // a change: read image_<file_index>.hex
     output reg load_done,
     input dump_request,              // a change: write dump_<file_index>.hex
@@ -148,7 +149,7 @@ module hwsim_memory #(
     always @(posedge clk) begin
         if (load_request !== load_done) begin
             $sformat(name, "image_%0d.hex", file_index);
-            $readmemh(name, memory, 0, words - 1);
+            $readmemh(name, memory, first_word, first_word + words - 1);
             load_done <= load_request;
             chance = seed == 0 ? 32'd1 : seed;
         end
@@ -423,6 +424,7 @@ module hwsim_bench #(
     input clk,
     input rst,
     input [31:0] file_index,
+    input [31:0] first_word,
     input [31:0] words,
     input load_request,
     output load_done,
@@ -501,7 +503,7 @@ module hwsim_bench #(
         .QUEUE_BITS(QUEUE_BITS)
     ) memory (
         .clk(clk), .rst(rst), .slack(slack), .seed(seed), .bad_first(bad_first), .bad_last(bad_last),
-        .file_index(file_index), .words(words), .load_request(load_request), .load_done(load_done),
+        .file_index(file_index), .first_word(first_word), .words(words), .load_request(load_request), .load_done(load_done),
         .dump_request(dump_request), .dump_done(dump_done), .outside(outside),
         .m_arid(m_arid), .m_araddr(m_araddr), .m_arlen(m_arlen), .m_arsize(m_arsize), .m_arburst(m_arburst),
         .m_arvalid(m_arvalid), .m_arready(m_arready), .m_rid(m_rid), .m_rdata(m_rdata), .m_rresp(m_rresp),

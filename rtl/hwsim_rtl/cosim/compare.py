@@ -22,11 +22,12 @@ from hwsim.values.machine import Core, order_of
 from hwsim_rtl.control import Fault
 from hwsim_rtl.cosim.footprint import stored_bytes_of
 from hwsim_rtl.cosim.program import CosimProgram
-from hwsim_rtl.cosim.simulator import Job, Run, build_bench, run_jobs
+from hwsim_rtl.cosim.session import Job, Run, run_jobs
+from hwsim_rtl.cosim.simulator import build_bench
 from hwsim_rtl.registers import REGISTERS
 
 __all__ = ["COUNTERS", "Expected", "MemoryDifference", "Result", "TimeDifference", "compare", "cosimulate", "expect",
-           "job_of", "times_of"]  # fmt: skip
+           "job_of", "times_of", "timing_of"]  # fmt: skip
 
 #: Models are built for a power of two of memory, so that few are built.
 LEAST_MEMORY_BYTES = 1 << 17
@@ -206,20 +207,24 @@ def expect(hw: Accelerator, program: CosimProgram) -> Expected:
     HwsimError
         If it is not legal.
     """
-    rows = np.ascontiguousarray(program.flat[:, : len(Row)])
-    pace, shift = dispatch_cycles(hw), first_dispatch_cycles(hw)
-    start, end, dispatch = command_times(rows, hw.control.queue_depth, pace).T
-    timing = simulate_rows(rows, hw.control.queue_depth, pace, jump=False)
     core = Core(hw, program.image.size, program.seed)
     core.dram[:] = program.loaded()
     core.execute(program.flat, order_of(program.flat, program.name))
-    units = program.flat[:, Field.UNIT]
-    counters = {"CYCLES_LOW": (timing.cycles + shift) & 0xFFFFFFFF, "DISPATCHED": len(program.flat)}
+    return Expected(core.dram, *timing_of(hw, program.flat))
+
+
+def timing_of(hw: Accelerator, flat: NDArray[np.int64]) -> tuple[NDArray[np.int64], int, dict[str, int]]:
+    """Give `times`, `cycles` and `counters` of `Expected` for linked commands."""
+    rows = np.ascontiguousarray(flat[:, : len(Row)])
+    pace, shift = dispatch_cycles(hw), first_dispatch_cycles(hw)
+    start, end, dispatch = command_times(rows, hw.control.queue_depth, pace).T
+    timing = simulate_rows(rows, hw.control.queue_depth, pace, jump=False)
+    units = flat[:, Field.UNIT]
+    counters = {"CYCLES_LOW": (timing.cycles + shift) & 0xFFFFFFFF, "DISPATCHED": len(flat)}
     for unit, name in enumerate(UNIT_NAMES):
         counters[f"{name.upper()}_COMMANDS"] = int((units == unit).sum())
         counters[f"{name.upper()}_BUSY"] = int(timing.busy_cycles[unit])
-    times = np.stack([dispatch, start, end], axis=1) + shift
-    return Expected(core.dram, times, timing.cycles + shift, counters)
+    return np.stack([dispatch, start, end], axis=1) + shift, timing.cycles + shift, counters
 
 
 def cosimulate(

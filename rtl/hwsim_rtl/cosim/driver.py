@@ -1,13 +1,14 @@
 """Run in the simulator's process: what cocotb does with `hwsim_bench` (bench.v), program by program.
 
-Takes ``jobs.json`` and gives ``results.json``, both in the working folder; `hwsim_rtl.cosim.simulator` writes the one
-and reads the other. It imports nothing of hwsim, so that a simulation begins at once.
+Jobs come through a pipe, a line of JSON each, and results go through another; their numbers are in HWSIM_JOBS and
+HWSIM_RESULTS. `hwsim_rtl.cosim.session` has their other ends. This imports nothing of hwsim, so that a simulation
+begins at once.
 """
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
+import os
 from typing import Any
 
 import cocotb
@@ -24,37 +25,52 @@ RESET_CYCLES = 4
 async def run_programs(dut: Any) -> None:
     """Run every job: fill the memory, write registers, start, wait, read registers, dump the memory.
 
-    A job ends with its interrupt. Between, nothing of Python runs: one trigger a register access, one a program.
+    A job ends with its interrupt. Between, nothing of Python runs: one trigger a register access, one a program. The
+    simulation stands still until the next job comes, and ends where the pipe does.
     """
-    jobs = json.loads(Path("jobs.json").read_text("utf-8"))
-    results = []
     for name in ("load_request", "dump_request", "host_request", "armed", "slack", "seed"):
         getattr(dut, name).value = 0
     dut.rst.value = 1
     Clock(dut.clk, PERIOD_NS, unit="ns").start()
     clean = False
-    for job in jobs:
-        if not clean:
-            dut.rst.value = 1
-            await ClockCycles(dut.clk, RESET_CYCLES)
-            dut.rst.value = 0
-        for name in ("file_index", "words", "slack", "seed", "bad_first", "bad_last", "most_cycles"):
-            getattr(dut, name).value = job[name]
+    with (
+        open(int(os.environ["HWSIM_JOBS"]), encoding="utf-8") as jobs,
+        open(int(os.environ["HWSIM_RESULTS"]), "w", encoding="utf-8") as results,
+    ):
+        for line in jobs:
+            job = json.loads(line)
+            if not clean:
+                dut.rst.value = 1
+                await ClockCycles(dut.clk, RESET_CYCLES)
+                dut.rst.value = 0
+            result = await _run(dut, job)
+            results.write(json.dumps(result) + "\n")
+            results.flush()
+            clean = not result["timed_out"] and not result["breaches"]
+
+
+async def _run(dut: Any, job: dict[str, Any]) -> dict[str, Any]:
+    _give(dut, job, "slack", "seed", "bad_first", "bad_last", "most_cycles")
+    for load in job["loads"]:
+        _give(dut, load, "file_index", "first_word", "words")
         await _toggle(dut.load_request, dut.load_done)
-        for offset, value in job["writes"]:
-            await _access(dut, offset, value)
-        dut.armed.value = 1
-        await _access(dut, *job["start"])
-        if not int(dut.finished.value):
-            await dut.finished.value_change
-        cycle, timed_out = int(dut.cycle.value), int(dut.timed_out.value)
-        values = [await _access(dut, offset) for offset in job["reads"]]
-        dut.armed.value = 0
-        await _toggle(dut.dump_request, dut.dump_done)
-        result = {"cycle": cycle, "timed_out": timed_out, "values": values, "breaches": int(dut.breaches.value)}
-        results.append(result)
-        clean = not timed_out and not result["breaches"]
-    Path("results.json").write_text(json.dumps(results), "utf-8")
+    _give(dut, job, "file_index", "words")
+    for offset, value in job["writes"]:
+        await _access(dut, offset, value)
+    dut.armed.value = 1
+    await _access(dut, *job["start"])
+    if not int(dut.finished.value):
+        await dut.finished.value_change
+    cycle, timed_out = int(dut.cycle.value), int(dut.timed_out.value)
+    values = [await _access(dut, offset) for offset in job["reads"]]
+    dut.armed.value = 0
+    await _toggle(dut.dump_request, dut.dump_done)
+    return {"cycle": cycle, "timed_out": timed_out, "values": values, "breaches": int(dut.breaches.value)}
+
+
+def _give(dut: Any, numbers: dict[str, Any], *names: str) -> None:
+    for name in names:
+        getattr(dut, name).value = numbers[name]
 
 
 async def _toggle(request: Any, done: Any) -> None:

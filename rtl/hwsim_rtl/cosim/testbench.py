@@ -8,7 +8,8 @@ from pathlib import Path
 from hwsim.hardware import Accelerator
 from hwsim_rtl.cosim.compare import expect
 from hwsim_rtl.cosim.program import CosimProgram
-from hwsim_rtl.cosim.simulator import bench_parameters, bench_text, write_hex
+from hwsim_rtl.cosim.session import write_hex
+from hwsim_rtl.cosim.simulator import bench_parameters, bench_text
 from hwsim_rtl.machine import module_name
 
 __all__ = ["write_testbench"]

@@ -22,7 +22,8 @@ module testbench;
         .BEAT_BYTES(BEAT_BYTES), .FETCH_BYTES(FETCH_BYTES), .LATENCY(LATENCY), .MEMORY_WORDS(MEMORY_WORDS),
         .QUEUE_BITS(QUEUE_BITS)
     ) bench (
-        .clk(clk), .rst(rst), .file_index(32'd0), .words(WORDS), .load_request(load_request), .load_done(load_done),
+        .clk(clk), .rst(rst), .file_index(32'd0), .first_word(32'd0), .words(WORDS),
+        .load_request(load_request), .load_done(load_done),
         .dump_request(dump_request), .dump_done(dump_done), .slack(32'd0), .seed(32'd1), .bad_first(32'd0),
         .bad_last(32'd0), .host_request(host_request), .host_write(host_write), .host_address(host_address),
         .host_data(host_data), .host_done(host_done), .host_value(host_value), .host_result(host_result),
