@@ -18,6 +18,7 @@ import pytest
 import hwsim.cli
 from hwsim.cli import main
 from hwsim.errors import HwsimError
+from hwsim.explain import entries
 from hwsim.hardware import Accelerator, load_accelerator
 from hwsim.program import COMMAND_BYTES
 from hwsim.simulate import simulate
@@ -197,6 +198,8 @@ def test_the_command_trains_and_says_what_came_out(capsys, tmp_path, on_small):
     assert summary["energy_low_pj"] < summary["energy_pj"] < summary["energy_high_pj"]
     assert f"{summary['cycles']:,} cycles; memory, starts, ends, loss and weights: equal" in shown.err
     assert summary["weights_sha256"] in shown.err
+    keys = {*summary, *summary["history"][0]}
+    assert keys <= {name for entry in entries() if entry.kind == "JSON key" for name in entry.names}
     assert json.loads((tmp_path / "run" / "summary.json").read_text("utf-8")) == summary
     assert len((tmp_path / "run" / "steps.csv").read_text("utf-8").splitlines()) == 3
     assert (tmp_path / "run" / "training.png").read_bytes().startswith(b"\x89PNG")
