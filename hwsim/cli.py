@@ -377,11 +377,15 @@ def emit(
 @cosim_app.command("step")
 def cosim(
     model: Annotated[
-        str | None, typer.Argument(metavar="MODEL", help="Network of which one training step is run.")
+        str | None,
+        typer.Argument(
+            metavar="MODEL|PROGRAM.npz", help="Network of which one training step is run, or a program that was saved."
+        ),
     ] = None,
     hw: Annotated[
-        str, typer.Option("--hw", metavar="PRESET|FILE.toml", help="Accelerator; `hwsim presets` lists them.")
-    ] = RTL_HARDWARE,
+        str | None,
+        typer.Option("--hw", metavar="PRESET|FILE.toml", help=f"Accelerator. [default: {RTL_HARDWARE}]"),
+    ] = None,
     random: Annotated[
         int | None, typer.Option("--random", metavar="N", parser=_count, help="Run N random programs instead.")
     ] = None,
@@ -397,6 +401,10 @@ def cosim(
         bool, typer.Option("--random-memory", help="Random latencies and back-pressure; then memory alone is compared.")
     ] = False,
     waves: Annotated[str | None, typer.Option("--waves", metavar="FILE", help="Write a VCD of the simulation.")] = None,
+    save: Annotated[
+        str | None,
+        typer.Option("--save", metavar="DIR", help="Write the programs there, each to be run again by name."),
+    ] = None,
     json: JsonFile = None,
 ) -> None:
     """Run one training step, or random programs, on the RTL: memory, starts and ends of commands are compared.
@@ -404,12 +412,17 @@ def cosim(
     Exit code 1: something differs.
     """
     if (model is None) == (random is None):
-        raise HwsimError("cosim: name a network, or give --random N")
+        raise HwsimError("cosim: name a network or a program's file, or give --random N")
     if loss not in (None, "mse"):
         raise HwsimError(f"--loss must be mse; it is '{loss}'")
-    accelerator = _accelerator(hw, dataflow)
+    saved = model is not None and model.endswith(".npz")
+    if saved and (hw, dataflow, precision, loss) != (None, None, None, None):
+        raise HwsimError(f"cosim: '{model}' holds its machine; leave --hw, --dataflow, --precision and --loss out")
+    accelerator = _accelerator(hw or RTL_HARDWARE, dataflow)
     _check_optimizer(optimizer)
-    _check_outputs(None, json)
+    if save == "":
+        raise HwsimError("--save must name a folder; it is empty")
+    _check_outputs(save, json)
     if waves is not None:
         from hwsim.report.files import check_file
 
@@ -418,9 +431,12 @@ def cosim(
     from hwsim.report.cosimulation import cosim_summary, print_cosim
     from hwsim.workload import default_precision, precision_of, with_squared_error
     from hwsim_models import build
-    from hwsim_rtl.cosim import cosimulate, random_programs, step_program
+    from hwsim_rtl.cosim import cosimulate, load_program, random_programs, save_program, step_program
 
-    if random is not None:
+    if saved:
+        program, accelerator = load_program(Path(model or ""))
+        programs = [program]
+    elif random is not None:
         programs = random_programs(accelerator, random, seed)
     else:
         formats = default_precision(accelerator) if precision is None else precision_of(precision)
@@ -428,6 +444,9 @@ def cosim(
         graph = build(model or "", batch)
         graph = with_squared_error(graph) if loss else graph
         programs = [step_program(graph, accelerator, formats, optimizer=optimizer, seed=seed)]
+    if save is not None:
+        for number, program in enumerate(programs, 1):
+            save_program(Path(save) / f"program-{number}.npz", program, accelerator)
     slack = 2 * accelerator.dram.latency_cycles if random_memory else 0
     results = cosimulate(
         accelerator, programs, _cache_folder("models"), slack=slack, seed=seed, waves=Path(waves) if waves else None

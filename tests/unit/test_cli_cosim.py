@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import hwsim_rtl.cosim
 from hwsim.cli import main
+from hwsim.program import Field
 from hwsim_rtl.cosim import small_machine
 
 
@@ -46,12 +49,16 @@ def refusal(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ([], "cosim: name a network, or give --random N"),
-        (["lenet", "--random", "3"], "cosim: name a network, or give --random N"),
+        ([], "cosim: name a network or a program's file, or give --random N"),
+        (["lenet", "--random", "3"], "cosim: name a network or a program's file, or give --random N"),
         (["lenet", "--loss", "mae"], "--loss must be mse; it is 'mae'"),
         (["--random", "0"], "invalid value for '--random': it must be a whole number, 1 or more, not '0'; see `hwsim "
          "cosim step --help`"),
         (["--random", "1", "--waves", "no/where.vcd"], "cannot write 'no/where.vcd': there is no folder 'no'"),
+        (["none.npz"], "there is no program 'none.npz'; `hwsim cosim … --save DIR` writes programs"),
+        (["some.npz", "--hw", "edge-8x8-int8"],
+         "cosim: 'some.npz' holds its machine; leave --hw, --dataflow, --precision and --loss out"),
+        (["--random", "1", "--save", ""], "--save must name a folder; it is empty"),
         (["lenet", "--optimizer", "lion"],
          "unknown optimizer 'lion'; choose one of sgd, momentum, nesterov, adam, adamw"),
     ],
@@ -114,3 +121,46 @@ def test_random_programs_really_run(capsys, tmp_path, monkeypatch, request):
     assert main(["cosim", "--random", "2", "--waves", str(waves)]) == 0, capsys.readouterr().out
     assert "2 programs" in capsys.readouterr().out
     assert "trace_running" in waves.read_text("utf-8")
+
+
+def test_a_saved_program_is_run_again_on_its_machine(capsys, asked, tmp_path):
+    assert main(["cosim", "--random", "2", "--hw", "edge-4x4-bf16", "--save", str(tmp_path / "kept")]) == 0
+    _, second = asked["programs"]
+    assert main(["cosim", str(tmp_path / "kept" / "program-2.npz")]) == 0
+    (again,) = asked["programs"]
+    assert asked["hw"].name == "edge-4x4-bf16"
+    assert (again.flat == second.flat).all()
+    assert (again.image == second.image).all()
+    for name in ("name", "address", "seed", "sections", "tensors"):
+        assert getattr(again, name) == getattr(second, name), name
+
+
+def test_a_damaged_program_is_refused(capsys, asked, tmp_path):
+    assert main(["cosim", "--random", "1", "--save", str(tmp_path)]) == 0
+    capsys.readouterr()
+    kept = tmp_path / "program-1.npz"
+    whole = kept.read_bytes()
+    kept.write_bytes(whole[: len(whole) // 2])
+    assert f"'{kept}' is damaged, or not a program of hwsim: " in refusal(capsys, "cosim", str(kept))
+    with np.load(BytesIO(whole)) as file:
+        entries = dict(file)
+    np.savez(kept, **{**entries, "commands": entries["commands"][:, :5]})
+    assert refusal(capsys, "cosim", str(kept)) == (
+        f"'{kept}' is damaged: commands or memory are not as `hwsim cosim … --save DIR` writes them"
+    )
+    np.savez(kept, **{**entries, "format": np.array("hwsim.program/9")})
+    assert (
+        refusal(capsys, "cosim", str(kept)) == f"'{kept}' has format hwsim.program/9; this hwsim reads hwsim.program/1"
+    )
+
+
+def test_a_program_that_is_not_legal_is_refused(capsys, asked, tmp_path):
+    """Without its posts some command waits for ever."""
+    assert main(["cosim", "--random", "1", "--save", str(tmp_path)]) == 0
+    capsys.readouterr()
+    kept = tmp_path / "program-1.npz"
+    with np.load(kept) as file:
+        entries = dict(file)
+    entries["commands"][:, Field.POST] = 0
+    np.savez(kept, **entries)
+    assert "that never comes (deadlock after cycle " in refusal(capsys, "cosim", str(kept))

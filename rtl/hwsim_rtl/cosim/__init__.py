@@ -8,6 +8,7 @@ from hwsim_rtl.cosim.machines import random_machines, small_machine
 from hwsim_rtl.cosim.program import CosimProgram
 from hwsim_rtl.cosim.programs import graph_program
 from hwsim_rtl.cosim.random_programs import check_legal, random_programs
+from hwsim_rtl.cosim.saved import load_program, save_program
 from hwsim_rtl.cosim.steps import step_program
 from hwsim_rtl.cosim.testbench import write_testbench
 from hwsim_rtl.cosim.training import CosimMachine, CosimStep, CosimTraining
@@ -25,8 +26,10 @@ __all__ = [
     "cosimulate",
     "expect",
     "graph_program",
+    "load_program",
     "random_machines",
     "random_programs",
+    "save_program",
     "small_machine",
     "step_program",
     "write_testbench",
