@@ -10,6 +10,7 @@ from hwsim.program import FORMAT_CODES, Field, Unit
 from hwsim.simulate import gemm
 from hwsim_rtl.cosim.program import CosimProgram
 from hwsim_rtl.cosim.programs import extent, link_exponents, place_program, random_bytes
+from hwsim_rtl.limits import check_limits
 
 __all__ = ["gemm_program"]
 
@@ -29,7 +30,7 @@ def gemm_program(m: int, k: int, n: int, hw: Accelerator, *, seed: int = 1) -> C
     Raises
     ------
     HwsimError
-        If a size is below 1, or no tile fits.
+        If a size is below 1, no tile fits, or the RTL has too few bits for it.
     """
     program, format = gemm(m, k, n, hw).program, hw.array.operand_format
     _set_formats(program, [Stored(format)] * 3)
@@ -46,4 +47,6 @@ def gemm_program(m: int, k: int, n: int, hw: Accelerator, *, seed: int = 1) -> C
     scale = round(np.log2(100 * np.sqrt(k))) if FORMAT_CODES[format] == FORMAT_CODES["int8"] else 0
     link_exponents(flat, np.array([0, 0, scale]))
     memory = random_bytes(np.random.default_rng(seed), at, hw)
-    return place_program(f"{m}×{k}×{n}", flat, memory, seed, [(0, "gemm")], tensors)
+    made = place_program(f"{m}×{k}×{n}", flat, memory, seed, [(0, "gemm")], tensors)
+    check_limits(hw, made.flat, made.image.size, made.name)
+    return made

@@ -39,6 +39,7 @@ from hwsim.workload.graph import Op, Tensor
 from hwsim_rtl.control import legal_opcodes
 from hwsim_rtl.cosim.footprint import stored_bytes_of
 from hwsim_rtl.cosim.program import CosimProgram
+from hwsim_rtl.limits import check_limits
 from hwsim_rtl.vector import VECTOR_OPS_IN_RTL
 
 __all__ = ["graph_program", "missing_operation", "place_program", "random_bytes", "random_graph_program",
@@ -107,7 +108,7 @@ def graph_program(
     Raises
     ------
     HwsimError
-        If an op needs a micro-operation that the RTL does not have.
+        If an op needs a micro-operation that the RTL does not have, or a number that it has too few bits for.
     """
     parts, sections, at = [], [], 0
     for op in ops:
@@ -130,7 +131,9 @@ def graph_program(
         n: (machine._addresses[n], machine._addresses[n] + stored_bytes(t, machine.hw))
         for n, t in machine.graph.tensors.items()
     }
-    return place_program(name, np.concatenate(parts), machine.core.dram, seed, sections, tensors)
+    program = place_program(name, np.concatenate(parts), machine.core.dram, seed, sections, tensors)
+    check_limits(machine.hw, program.flat, program.image.size, name)
+    return program
 
 
 def _way_out(op: Op) -> str:

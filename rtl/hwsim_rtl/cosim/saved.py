@@ -20,11 +20,11 @@ from hwsim.program import COMMAND_BYTES
 from hwsim.program.fields import FIELDS
 from hwsim_rtl.cosim.program import CosimProgram
 from hwsim_rtl.cosim.random_programs import check_legal
+from hwsim_rtl.limits import check_limits
 
 __all__ = ["FORMAT", "load_program", "save_program"]
 
 FORMAT = "hwsim.program/1"
-_LARGEST_ADDRESS = 1 << 32
 
 
 def save_program(path: Path, program: CosimProgram, hw: Accelerator) -> None:
@@ -77,9 +77,10 @@ def load_program(path: Path) -> tuple[CosimProgram, Accelerator]:
     flat, image, address = program.flat, program.image, program.address
     end = address + COMMAND_BYTES * len(flat)
     shapes = flat.ndim == 2 and flat.shape[1:] == (FIELDS,) and image.ndim == 1 and image.dtype == np.uint8
-    if not (shapes and len(flat) and address >= 0 and end <= image.size < _LARGEST_ADDRESS) or (
+    if not (shapes and len(flat) and address >= 0 and end <= image.size) or (
         address % COMMAND_BYTES or image.size % COMMAND_BYTES
     ):
         raise HwsimError(f"'{path}' is damaged: commands or memory are not as `hwsim cosim … --save DIR` writes them")
+    check_limits(hw, flat, image.size, program.name)
     check_legal(hw, program)
     return program, hw
