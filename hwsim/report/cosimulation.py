@@ -246,6 +246,8 @@ def write_cosim_training(trained: CosimTrainingResult, folder: Path) -> None:
 def draw_cosim_training(trained: CosimTrainingResult, path: Path) -> None:
     """Draw the loss of both (left axis) and the energy so far (right axis, with its interval) against steps."""
     # matplotlib is needed by --out alone and takes a second to import.
+    from matplotlib.ticker import MaxNLocator
+
     from hwsim.report.plots import BLUE, ORANGE, _figure, _save
 
     training, steps = trained.training, trained.steps
@@ -258,6 +260,7 @@ def draw_cosim_training(trained: CosimTrainingResult, path: Path) -> None:
     left.set_xlabel(f"training steps of {training.step.batch} samples")
     left.set_ylabel("training loss, cross-entropy [nat]", color=BLUE)
     left.set_xlim(0, len(steps) + 1)
+    left.xaxis.set_major_locator(MaxNLocator(integer=True))
     left.set_ylim(bottom=0)
     left.grid(alpha=0.3)
     value, low, high = training.energy_by_step_pj() * 1e-12
