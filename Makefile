@@ -42,6 +42,8 @@ bench: $(INSTALLED)
 figures: demo
 	cp out/demo/cycles.png docs/images/resnet18-cycles.png
 	cp out/train/training.png docs/images/digits-cnn-training.png
+	$(BIN)/hwsim cosim train digits-mlp --hw edge-8x8-bf16 --epochs 1 --out out/rtl-training
+	cp out/rtl-training/training.png docs/images/rtl-training.png
 
 # Trains three models in six precisions with three seeds, a quarter of an hour, and writes docs/accuracy.md.
 accuracy: $(INSTALLED)
