@@ -314,7 +314,6 @@ def calibrated(tmp_path_factory):
 def test_the_same_again_is_the_same(calibrated):
     summary, folder = calibrated
     assert small(load_accelerator("edge-8x8-int8"), folder / "cache") == summary
-    assert table_text(small(load_accelerator("edge-8x8-int8"), folder / "cache", seed=2)) != table_text(summary)
 
 
 def test_rows_load_and_add_up(calibrated):
