@@ -1,4 +1,4 @@
-"""The command line: `hwsim step`, `train`, `gemm`, `synth`, `cosim`, `models`, `presets` and `explain`.
+"""The command line: `hwsim step`, `train`, `gemm`, `synth`, `calibrate`, `cosim`, `models`, `presets` and `explain`.
 
 Bad input ends with one sentence on stderr and exit code 2, an interrupt with 130. Heavy modules are imported in the
 command that needs them, so that help and lists come at once.
@@ -131,6 +131,10 @@ def step(
     clock_from: Annotated[
         str | None, typer.Option("--clock-from", metavar="SYNTH.json", help="Clock that `hwsim synth --json` found.")
     ] = None,
+    energy_table: Annotated[
+        str | None,
+        typer.Option("--energy-table", metavar="FILE.csv", help="Energies over the quoted ones; `hwsim calibrate`."),
+    ] = None,
     out: Folder = None,
     json: JsonFile = None,
 ) -> None:
@@ -151,11 +155,13 @@ def step(
         graph = frozen(graph, freeze)
     _check_optimizer(optimizer)
     _check_outputs(out, json)
+    from hwsim.energy import load_energy_table
     from hwsim.report.summary import step_summary
     from hwsim.simulate import simulate
 
+    table = None if energy_table is None else load_energy_table(energy_table)
     _say_if_compiling()
-    result = simulate(graph, accelerator, optimizer=optimizer, precision=formats)
+    result = simulate(graph, accelerator, optimizer=optimizer, precision=formats, energy_table=table)
     written: tuple[Path, ...] = ()
     if out is not None:
         from hwsim.report.files import write_all
@@ -164,7 +170,18 @@ def step(
         written = write_all(result, Path(out), spans)
     from hwsim.report.tables import print_step
 
-    _give(json, lambda: step_summary(result), lambda console: print_step(result, console))
+    if table is None:
+        _give(json, lambda: step_summary(result), lambda console: print_step(result, console))
+    else:
+        from hwsim.report.energies import energies_beside, print_energies
+
+        beside = energies_beside(result, table)
+
+        def tables(console: Console) -> None:
+            print_step(result, console)
+            print_energies(beside, console)
+
+        _give(json, lambda: {**step_summary(result), "energy_tables": beside}, tables)
     if written and json != "-":
         typer.echo(f"\nWrote {', '.join(path.name for path in written)} into {out}")
 
@@ -349,6 +366,62 @@ def synth(
         shutil.copytree(folder, out, dirs_exist_ok=True)
         (Path(out) / "summary.json").write_text(json_text(summary), "utf-8")
     _give(json, lambda: summary, lambda console: print_synthesis(summary, console))
+
+
+@app.command()
+def calibrate(
+    hw: Annotated[
+        str, typer.Option("--hw", metavar="PRESET|FILE.toml", help="Accelerator; `hwsim presets` lists them.")
+    ] = RTL_HARDWARE,
+    dataflow: DataflowName = None,
+    precision: PrecisionName = None,
+    liberty: Annotated[
+        str | None,
+        typer.Option("--liberty", metavar="FILE", help="Cell library. [default: that of qflow-tech-osu018, 180 nm]"),
+    ] = None,
+    node: Annotated[
+        float | None, typer.Option("--node", metavar="NM", min=3, max=250, help="Node of the cell library given.")
+    ] = None,
+    steps: Annotated[
+        int, typer.Option("--steps", metavar="N", min=1, max=44, help="Steps of training before operands are taken.")
+    ] = 20,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Of all that is random.")] = 1,
+    out: Annotated[
+        str | None, typer.Option("--out", metavar="DIR", help="Write the energy table and the summary there.")
+    ] = None,
+    json: JsonFile = None,
+) -> None:
+    """Measure an accelerator's RTL at its gates, on operands of real training: an energy table, and a model of data."""
+    accelerator = _accelerator(hw, dataflow)
+    _check_outputs(out, json)
+    if find_spec("amaranth") is None:
+        raise HwsimError(
+            "calibrate: the RTL is made with amaranth, which is not installed; run: pip install 'hwsim[rtl]'"
+        )
+    from hwsim.report.calibration import print_calibration, write_calibration
+    from hwsim.workload import default_precision, precision_of
+    from hwsim_models import build
+    from hwsim_rtl.power import calibrate as measure
+    from hwsim_rtl.power import find_library, recorded_products, table_text
+
+    formats = default_precision(accelerator) if precision is None else precision_of(precision)
+    accelerator = accelerator.with_format(formats.operand_format)
+    cells = find_library(liberty, node)
+    data = _dataset("digits")
+
+    def say(text: str) -> None:
+        print(f"hwsim: {text}", file=sys.stderr, flush=True)
+
+    say(f"training digits-mlp and digits-cnn for {steps} steps in {formats.name}")
+    fitted, held_out = (
+        recorded_products(build(name, 32), accelerator, data, formats, steps=steps, seed=seed)
+        for name in ("digits-mlp", "digits-cnn")
+    )
+    summary = measure(accelerator, cells, fitted, held_out, _cache_folder("gates"), seed=seed, say=say)
+    summary = {**summary, "precision": formats.name, "steps": steps}
+    if out is not None:
+        write_calibration(summary, table_text(summary), Path(out))
+    _give(json, lambda: summary, lambda console: print_calibration(summary, console))
 
 
 @app.command()

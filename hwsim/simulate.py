@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hwsim.energy import ACTIONS, PriceList, energy, price_list
+from hwsim.energy import ACTIONS, EnergyTable, PriceList, energy, price_list
 from hwsim.energy.counting import count_actions
 from hwsim.errors import HwsimError
 from hwsim.hardware import Accelerator, load_accelerator
@@ -86,6 +86,7 @@ def simulate(
     hardware: Accelerator | str,
     optimizer: Any = "momentum",
     precision: Precision | str | Path | None = None,
+    energy_table: EnergyTable | None = None,
 ) -> StepResult:
     """Simulate one training step of a network.
 
@@ -100,6 +101,8 @@ def simulate(
     precision : Precision, str or Path, optional
         A precision, its name or the path of its ``.toml`` file; that of the accelerator's operand format unless given.
         Where it needs an array for another operand format, the accelerator gets one (`Accelerator.with_format`).
+    energy_table : EnergyTable, optional
+        Where energies come from, as `hwsim.energy.load_energy_table` gives it; the package's unless given.
 
     Returns
     -------
@@ -132,7 +135,7 @@ def simulate(
     chosen = default_precision(hw) if precision is None else precision_of(precision)
     hw = hw.with_format(chosen.operand_format)
     step = with_precision(training_graph(graph, optimizer, chosen.master_weights), chosen)
-    prices = price_list(hw)
+    prices = price_list(hw, energy_table)
     alike: dict[tuple[Any, ...], OpResult] = {}
     keys = [plan_key(op, step) for op in step.ops]
     for key, op in zip(keys, step.ops, strict=True):

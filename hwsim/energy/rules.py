@@ -122,8 +122,12 @@ class PricingContext:
 
     @cached_property
     def clock_share(self) -> Estimate:
-        """The prototype's idle ÷ active energy of a PE: what its clock takes of it; 0 when the clock is gated."""
-        measured = "int8" if self.hw.array.operand_format == "int8" else "bf16"
+        """Idle ÷ active energy of a PE: what its clock takes of it; 0 when the clock is gated.
+
+        That of the operand format if the table has it, else of bf16, which stands for every floating format.
+        """
+        own = self.hw.array.operand_format
+        measured = own if self.table.has("array", "pe_active", own) else "bf16"
         idle, active = (self.table.select("array", f"pe_{state}", measured)[0].estimate for state in ("idle", "active"))
         ratio = idle.value / active.value
         return Estimate(ratio, 0.0, ratio, idle.sources + active.sources)

@@ -124,6 +124,10 @@ class EnergyTable:
             )
         return found
 
+    def has(self, component: str, action: str, format_or_size: str) -> bool:
+        """Whether there is a row of an operation."""
+        return (component, action, format_or_size) in self._groups
+
     def sram(self, prefix: str) -> tuple[EnergyRow, ...]:
         """Give the ``sram`` rows whose action begins with `prefix`: ``"read_"``, ``"write_"`` or ``"leakage_"``."""
         return tuple(r for r in self.rows if r.component == "sram" and r.action.startswith(prefix))
@@ -135,8 +139,9 @@ def load_energy_table(path: str | Path | None = None) -> EnergyTable:
     Parameters
     ----------
     path : str or Path, optional
-        CSV with the columns of `COLUMNS`; lines that start with ``#`` before the header are skipped. A row with the
-        component, action, format or size and node of one of the package's rows replaces it; other rows are added.
+        CSV with the columns of `COLUMNS`; lines that start with ``#`` before the header are skipped. An operation of it
+        (component, action, format or size) replaces the package's rows of that operation at all nodes; of ``sram``,
+        where prices are a fit through all rows, a row replaces the one at the same node, and others are added.
 
     Raises
     ------
@@ -157,8 +162,10 @@ def load_energy_table(path: str | Path | None = None) -> EnergyTable:
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
         raise HwsimError(f"cannot read energy table '{path}': {reason}") from None
-    rows = {row.key: row for row in default.rows} | {row.key: row for row in _parse(text, str(path))}
-    return EnergyTable(str(path), tuple(rows.values()))
+    own = {row.key: row for row in _parse(text, str(path))}
+    operations = {key[:3] for key in own}
+    kept = [r for r in default.rows if r.key not in own and (r.component == "sram" or r.key[:3] not in operations)]
+    return EnergyTable(str(path), (*kept, *own.values()))
 
 
 @lru_cache(maxsize=1)

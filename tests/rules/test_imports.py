@@ -24,8 +24,8 @@ STAGES = (
 RANK = {stage: rank for rank, stages in enumerate(STAGES) for stage in stages}
 OUTSIDE = {"hwsim_rtl", "hwsim_models", "amaranth", "cocotb"}
 RTL_MAY_IMPORT = {"errors", "hardware", "numerics", "program"}
-#: What holds the RTL to the simulator sees both.
-RTL_BESIDE_SIMULATOR = ("cosim",)
+#: What holds the RTL to the simulator, or measures the RTL on what the simulator computes, sees both.
+RTL_BESIDE_SIMULATOR = ("cosim", "power")
 FILES = sorted((ROOT / "hwsim").rglob("*.py"))
 RTL_FILES = sorted((ROOT / "rtl" / "hwsim_rtl").rglob("*.py"))
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import hwsim.energy
+from hwsim.energy import EnergyTable
 from hwsim.energy.actions import ACTIONS
 from hwsim.hardware import Accelerator, load_accelerator
 from hwsim.program import Program
@@ -208,9 +209,14 @@ def fakes(monkeypatch: pytest.MonkeyPatch, fake_gemm: Callable[..., FakeGemm]) -
     calls: list[dict[str, Any]] = []
 
     def step(
-        graph: Graph, hardware: Accelerator, optimizer: str = "momentum", precision: Precision | None = None
+        graph: Graph,
+        hardware: Accelerator,
+        optimizer: str = "momentum",
+        precision: Precision | None = None,
+        energy_table: EnergyTable | None = None,
     ) -> StepResult:
-        calls.append({"graph": graph, "hardware": hardware, "optimizer": optimizer, "precision": precision})
+        call = {"graph": graph, "hardware": hardware, "optimizer": optimizer, "precision": precision}
+        calls.append({**call, "energy_table": energy_table})
         return make_step(hardware, graph.batch, optimizer)
 
     vars(simulate).update(simulate=step, gemm=fake_gemm, spans=make_spans, calls=calls)

@@ -51,12 +51,21 @@ def test_facts_are_those_of_the_sources() -> None:
     assert values("dram", "read_byte", "LPDDR4-2400") == {0: 48.8}
 
 
-def test_own_rows_replace_and_add(tmp_path: Path) -> None:
+def test_an_own_operation_replaces_the_packages_at_all_nodes(tmp_path: Path) -> None:
     own = load_energy_table(
         write(tmp_path, "# ours", HEADER, GOOD, "mac_mul,mul,int8,45,0.25,0.25,0.25,data sheet,A", "")
     )
-    assert [(r.node_nm, r.value_pj) for r in own.select("mac_mul", "mul", "bf16")] == [(7, 0.21), (22, 0.4), (45, 0.68)]
-    assert [(r.node_nm, r.value_pj) for r in own.select("mac_mul", "mul", "int8")] == [(7, 0.07), (45, 0.25)]
+    assert [(r.node_nm, r.value_pj) for r in own.select("mac_mul", "mul", "bf16")] == [(22, 0.4)]
+    assert [(r.node_nm, r.value_pj) for r in own.select("mac_mul", "mul", "int8")] == [(45, 0.25)]
+    default = load_energy_table()
+    assert own.select("mac_mul", "mul", "fp16") == default.select("mac_mul", "mul", "fp16")
+    assert len(own.rows) == len(default.rows) - 4 + 2  # both formats had two nodes
+
+
+def test_own_sram_rows_join_the_fit(tmp_path: Path) -> None:
+    rows = "sram,read_64b,8KB,45,9,9,9,measured,A", "sram,read_64b,8KB,22,8,8,8,measured,A"
+    own = load_energy_table(write(tmp_path, HEADER, *rows))
+    assert [(r.node_nm, r.value_pj) for r in own.select("sram", "read_64b", "8KB")] == [(7, 7.5), (22, 8), (45, 9)]
     assert len(own.rows) == len(load_energy_table().rows) + 1
 
 

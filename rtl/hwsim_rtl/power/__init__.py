@@ -1,0 +1,8 @@
+"""Power of the RTL at its gates: energy per cycle of synthesised components, on operands of real training."""
+
+from __future__ import annotations
+
+from hwsim_rtl.power.calibration import calibrate, find_library, table_text
+from hwsim_rtl.power.products import recorded_products
+
+__all__ = ["calibrate", "find_library", "recorded_products", "table_text"]

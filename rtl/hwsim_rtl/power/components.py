@@ -1,0 +1,142 @@
+"""What is measured: the PE of an array, a lane's multiplier and adder, an address adder, a skew register."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from amaranth.hdl import Module
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from hwsim.errors import HwsimError
+from hwsim.hardware import Accelerator, Dataflow
+from hwsim.hardware.formats import array_formats
+from hwsim.numerics import to_format
+from hwsim_rtl.arithmetic import Adder, Multiplier
+from hwsim_rtl.arithmetic.floats import FP8_OPERAND
+from hwsim_rtl.array.pe import StationaryPE
+from hwsim_rtl.array.skew import delayed
+from hwsim_rtl.power.activity import LANES
+from hwsim_rtl.power.streams import Stream, Words
+from hwsim_rtl.vector.stages import split
+from hwsim_rtl.verilog import emit
+
+__all__ = [
+    "SKEW_CYCLES",
+    "Component",
+    "array_format",
+    "pe_component",
+    "skew_component",
+    "small_components",
+    "words_stream",
+]
+
+#: Registers of the skew line that is measured.
+SKEW_CYCLES = 4
+#: Cycles in which the registers of a lane's units fill.
+_WARM_CYCLES = 16
+
+
+@dataclass(frozen=True)
+class Component:
+    """A part of the machine to be measured.
+
+    Attributes
+    ----------
+    name : str
+        What reports call it.
+    text, top : str
+        Verilog and its top module.
+    parts : tuple of str
+        Instances in it that are told apart.
+    feeds : mapping of str to str
+        Output port by input port of a neighbour of the same kind (`hwsim_rtl.power.gates.Weights.of`).
+    """
+
+    name: str
+    text: str
+    top: str
+    parts: tuple[str, ...] = ()
+    feeds: Mapping[str, str] = field(default_factory=dict)
+
+
+def array_format(hw: Accelerator) -> str:
+    """Format of the operands inside the array: wide enough for every format that it takes."""
+    formats = array_formats(hw.array.operand_format)
+    return FP8_OPERAND if len(formats) > 1 else hw.array.operand_format
+
+
+def pe_component(hw: Accelerator) -> Component:
+    """Give the PE of a weight- or input-stationary array.
+
+    Raises
+    ------
+    HwsimError
+        If the array is output-stationary: its streams are not made yet.
+    """
+    if hw.array.dataflow is Dataflow.OUTPUT_STATIONARY:
+        raise HwsimError(
+            f"{hw.name}: the PE of a weight- or input-stationary array can be measured, not that of an "
+            "output-stationary one; take --dataflow ws or is"
+        )
+    format = array_format(hw)
+    pe = StationaryPE(
+        format, format, add_latency_cycles=hw.array.add_latency_cycles,
+        multiply_latency_cycles=hw.array.multiply_latency_cycles,
+    )  # fmt: skip
+    feeds = {name: f"{name}_east" for name in ("moving", "select", "active", "load")}
+    return Component("PE", emit(pe), pe.module_name, ("multiplier", "adder"), {**feeds, "sum_north": "sum_south"})
+
+
+def skew_component() -> Component:
+    """Give a line of `SKEW_CYCLES` registers, one byte wide."""
+    return Component("skew register", emit(_SkewLine(), "SkewLine"), "SkewLine", (), {"x": "y"})
+
+
+def small_components(hw: Accelerator) -> dict[tuple[str, str, str], Component]:
+    """Give the units of a vector lane and of an address generator by the row of the energy table that they are for."""
+    stages = split(hw)
+    units = {
+        ("mac_mul", "mul", "fp32"): ("multiplier of a lane", Multiplier("fp32", "fp32", stages.before)),
+        ("mac_add", "add", "fp32"): ("adder of a lane", Adder("fp32", stages.add)),
+        ("mac_add", "add", "int32"): ("32-bit adder", Adder("int32", 1)),
+    }
+    return {key: Component(name, emit(unit), unit.module_name) for key, (name, unit) in units.items()}
+
+
+def words_stream(row: tuple[str, str, str], rng: np.random.Generator, cycles: int = 128) -> Stream:
+    """Give the operands of a unit of `small_components`: normal numbers, or addresses that go on by strides."""
+    cycles += _WARM_CYCLES
+    shape = (cycles, LANES)
+    if row[2] == "int32":
+        strides = rng.integers(1, 1 << 12, LANES).astype(np.uint64)
+        places = (np.arange(cycles, dtype=np.uint64)[:, None] * strides) & np.uint64(0xFFFFFFFF)
+        return _stream("addresses", {"x": places, "y": np.broadcast_to(strides, shape).copy()})
+    names = ("a", "b") if row[1] == "mul" else ("x", "y")
+    numbers = {name: to_format(rng.normal(size=shape).astype(np.float32), "fp32") for name in names}
+    return _stream("random", {n: v.view(np.uint32).astype(np.uint64) for n, v in numbers.items()})
+
+
+def _stream(name: str, words: Mapping[str, Words]) -> Stream:
+    return Stream(name, "made", words, _WARM_CYCLES, np.zeros((LANES, 0)))
+
+
+class _SkewLine(wiring.Component):
+    """A byte, `SKEW_CYCLES` cycles later.
+
+    Members
+    -------
+    x, y : In, Out (8)
+        The byte.
+    """
+
+    def __init__(self) -> None:
+        super().__init__({"x": In(8), "y": Out(8)})
+
+    def elaborate(self, platform: object) -> Module:
+        """Chain the registers."""
+        m = Module()
+        m.d.comb += self.y.eq(delayed(m, self.x, SKEW_CYCLES, name="line"))
+        return m
