@@ -634,7 +634,7 @@ def test_semaphores_keep_their_specification():
         tokens = np.zeros(10, np.int64)
         for cycle in range(300):
             takes, posts = rng.integers(0, 2, size=(2, 4, 10))
-            takes *= takes.cumsum(axis=0) <= tokens
+            takes *= takes.cumsum(axis=0) <= np.minimum(tokens, 1)
             posts *= posts.cumsum(axis=0) <= 255 - tokens
             ctx.set(spec.post, int("".join(map(str, posts.ravel()[::-1])), 2))
             ctx.set(spec.take, int("".join(map(str, takes.ravel()[::-1])), 2))

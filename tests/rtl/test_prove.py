@@ -17,33 +17,53 @@ from amaranth.hdl import C, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In
 
-from hwsim_rtl.control import fetch, queue, semaphores, tickets
+from hwsim_rtl.control import fetch, queue, semaphores, tickets, waits
 from hwsim_rtl.dma import pending, walk
 from hwsim_rtl.prove.claims import Claims
 from hwsim_rtl.prove.flow import Proof, prove
 from hwsim_rtl.prove.proofs import PROOFS
 
 BY_NAME = {proof.name: proof for proof in PROOFS}
-QUICK = ["semaphores", "queue-1", "queue-3", "queue-8", "pending-3", "pending-4", "fetch-1", "walk-8x8"]
+QUICK = [
+    "semaphores",
+    "queue-1",
+    "queue-3",
+    "queue-8",
+    "waits-1",
+    "waits-8",
+    "pending-3",
+    "pending-4",
+    "fetch-1",
+    "walk-8x8",
+]
 #: By what is broken: proof, component, its module, text, other text, cycles from the reset to the failure, what fails.
 BROKEN = {
     "a second token of one cycle is lost": (
-        "semaphores", "Semaphores", semaphores, "left + posted", "left + (posted != 0)", 4, "counted right",
+        "semaphores", "Semaphores", semaphores, "tokens + posted", "tokens + (posted != 0)", 4, "counted right",
     ),
-    "a semaphore is available too late": (
-        "semaphores", "Semaphores", semaphores, "!= number)", "> number + 1)", 4, "available if there is a token",
+    "a post is not told of": (
+        "semaphores", "Semaphores", semaphores, "none[s] & ~posts.any()", "none[s]", 4, "lacking if none will be",
     ),
     "an underflow is not flagged": (
-        "semaphores", "Semaphores", semaphores, "eq(taken > tokens)", "eq(taken > tokens + 1)", 4, "underflow is",
+        "semaphores", "Semaphores", semaphores, "(none[s] & taken) | _two(takes)", "none[s] & taken", 4, "underflow is",
     ),
     "a queue takes one item more": (
-        "queue-3", "Queue", queue, "level == self.depth)", "level == self.depth + 1)", 8, "as many as places",
+        "queue-3", "Queue", queue, "level == self.depth - 1)", "level == self.depth)", 8, "as many as places",
     ),
-    "a queue of three has four places": (
-        "queue-3", "Queue", queue, "place == places - 1", "place == places", 8, "in its turn",
+    "a full queue has no place to write to": (
+        "queue-3", "Queue", queue, "place == places - 1", "place == places - 2", 8, "in its turn",
     ),
     "an item is lost if another one leaves": (
-        "queue-8", "Queue", queue, "write.en.eq(self.push)", "write.en.eq(self.push & ~self.pop)", 8, "in its turn",
+        "queue-8", "Queue", queue, "write.en.eq(1)", "write.en.eq(~self.pop)", 8, "in its turn",
+    ),
+    "a unit takes a token twice": (
+        "waits-3", "Waits", waits, "self.lacking | (self.last & self.waits)", "self.lacking", 6, "lacks a token",
+    ),
+    "the command behind the next one is forgotten": (
+        "waits-3", "Waits", waits, "level > 1, second", "level > 2, second", 8, "lacks a token",
+    ),
+    "a store's turn is missed": (
+        "tickets-3", "Tickets", tickets, "oldest == (started + 1)[:bits]", "oldest == started", 6, "turn",
     ),
     "a store overtakes another": (
         "tickets-3", "Tickets", tickets, "Mux(self.defer > slack, self.defer, slack)", "self.defer", 6, "turn",

@@ -23,6 +23,7 @@ from hwsim_rtl.control.prepare import Preparer, Words
 from hwsim_rtl.control.queue import Queue
 from hwsim_rtl.control.semaphores import SEMAPHORES, Semaphores
 from hwsim_rtl.control.tickets import Tickets
+from hwsim_rtl.control.waits import Waits
 
 __all__ = ["SEEN", "Control", "FetchSignature", "UnitSignature"]
 
@@ -179,7 +180,7 @@ class Control(wiring.Component):
             m.submodules[f"{UNIT_NAMES[unit]}_queue"] = queue
         self._prepare(m, fetch, dispatch)
         connect(m, fetch.port, flipped(self.fetch))
-        begin, running = self._states(m, fetch, dispatch, semaphores)
+        begin, running, stop = self._states(m, fetch, dispatch, semaphores)
 
         m.d.comb += [
             fetch.start.eq(begin),
@@ -189,24 +190,25 @@ class Control(wiring.Component):
             fetch.take.eq(dispatch.take),
             dispatch.start.eq(begin),
             dispatch.commands.eq(self.commands),
-            dispatch.run.eq(running),
+            dispatch.stop.eq(stop),
             dispatch.head.eq(fetch.head),
             dispatch.valid.eq(fetch.valid),
-            dispatch.prepared.eq(Cat(self.preparers[unit].done for unit in _UNITS)),
-            dispatch.drained.eq(Cat(q.empty for q in queues).all() & self._idle()),
+            dispatch.prepared.eq(Cat(self.preparers[unit].soon for unit in _UNITS)),
             self.dispatched.eq(dispatch.take),
         ]
-        starts = [self._unit(m, unit, queues[unit], running, dispatch, semaphores, tickets) for unit in _UNITS]
+        starts = [self._unit(m, unit, queues[unit], stop, dispatch, semaphores, tickets) for unit in _UNITS]
+        m.d.comb += dispatch.drained.eq(self.seen.new.all() & self._idle())
         m.d.comb += [
             [queue.clear.eq(begin) for queue in queues],
-            tickets.clear.eq(begin | dispatch.barrier),
+            tickets.clear.eq(dispatch.barrier),  # with which every program begins
             tickets.load_dispatched.eq(dispatch.pushes[Unit.LOAD]),
             tickets.store_dispatched.eq(dispatch.pushes[Unit.STORE]),
             tickets.defer.eq(dispatch.defer),
+            tickets.deferred.eq(dispatch.deferred),
             tickets.load_started.eq(starts[Unit.LOAD]),
             tickets.store_started.eq(starts[Unit.STORE]),
             tickets.flush.eq(dispatch.flush),
-            tickets.loads_queued.eq(~queues[Unit.LOAD].empty),
+            tickets.loads_queued.eq(~self.seen.new[Unit.LOAD]),
             semaphores.set.eq(begin | dispatch.barrier),
             semaphores.counts.eq(dispatch.counts),
             self.seen.begins.eq(begin),
@@ -230,7 +232,7 @@ class Control(wiring.Component):
         m: Module,
         unit: Unit,
         queue: Queue,
-        running: Signal,
+        stop: Signal,
         dispatch: Dispatch,
         semaphores: Semaphores,
         tickets: Tickets,
@@ -243,33 +245,47 @@ class Control(wiring.Component):
         """
         port = self._port(unit)
         name = UNIT_NAMES[unit]
-        prepared = self.preparers[unit].prepared
+        prepared = self._prepared(m, unit)
         queued_goes, new_goes, start = (Signal(name=f"{name}_{what}") for what in ("queued_goes", "new_goes", "start"))
-        queued_lacks, new_lacks = Signal(name=f"{name}_queued_lacks"), Signal(name=f"{name}_new_lacks")
         queued_turn, new_turn = self._turns(unit, tickets)
-        waits = self._waits(m, name, queue, dispatch)
+        m.submodules[f"{name}_waits"] = waits = Waits(self.queue_depth)
         m.d.comb += [
-            queued_lacks.eq(self._lacks(waits, semaphores)),
-            queued_goes.eq(running & ~queue.empty & queued_turn & ~queued_lacks),
-            new_lacks.eq(self._lacks(dispatch.wait, semaphores)),
-            new_goes.eq(dispatch.offers[unit] & queue.empty & new_turn & ~new_lacks),
+            waits.clear.eq(queue.clear),
+            waits.stop.eq(stop),
+            waits.offered.eq(dispatch.offers[unit]),
+            waits.push.eq(queue.push),
+            waits.pop.eq(start),
+            waits.new.eq(dispatch.wait),
+            waits.upcoming.eq(dispatch.upcoming),
+            waits.lacking.eq(semaphores.lacking),
+            waits.last.eq(semaphores.last),
+            queued_goes.eq(~waits.empty & queued_turn & ~waits.lacks),
+            new_goes.eq(dispatch.offers[unit] & waits.empty & new_turn & ~waits.lacks),
             dispatch.accepts[unit].eq(~queue.full | (queued_goes & port.command.ready)),
             port.command.valid.eq(queued_goes | new_goes),
-            port.command.payload.eq(Mux(queue.empty, prepared.as_value(), queue.head)),
+            port.command.payload.eq(Mux(queue.empty, prepared, queue.head)),
             start.eq(port.command.valid & port.command.ready),
             queue.push.eq(dispatch.pushes[unit]),
             queue.item.eq(prepared),
             queue.pop.eq(start),
+            semaphores.take[unit].eq(waits.waits & start.replicate(SEMAPHORES)),
             semaphores.post[unit].eq(port.post),
             self.seen.starts[unit].eq(start),
-            self.seen.new[unit].eq(queue.empty),
-            self.seen.lacks[unit].eq(Mux(queue.empty, new_lacks, queued_lacks)),
+            self.seen.new[unit].eq(waits.empty),
+            self.seen.lacks[unit].eq(waits.lacks),
             self.seen.free[unit].eq(port.command.ready),
             self.seen.ends[unit].eq(port.ended),
         ]
-        with m.If(start):
-            m.d.comb += semaphores.take[unit].eq(Mux(queue.empty, dispatch.wait, waits))
         return start
+
+    def _prepared(self, m: Module, unit: Unit) -> Value:
+        """Give the prepared command; what needs no cycles goes through a register where δ leaves one for it."""
+        preparer = self.preparers[unit]
+        if preparer.cycles or self.pace_cycles <= _LEAST_PACE_CYCLES:
+            return Value.cast(preparer.prepared)
+        prepared = Signal(len(preparer.prepared.as_value()), reset_less=True, name=f"{UNIT_NAMES[unit]}_prepared")
+        m.d.sync += prepared.eq(preparer.prepared)
+        return prepared
 
     def _turns(self, unit: Unit, tickets: Tickets) -> tuple[Value, Value]:
         """Say whether a queued and a newly dispatched command have the memory port, where they need it."""
@@ -281,50 +297,27 @@ class Control(wiring.Component):
             return free & tickets.store_turn, free & tickets.new_store_turn
         return C(1), C(1)
 
-    @staticmethod
-    def _lacks(waits: Value, semaphores: Semaphores) -> Value:
-        """Whether a token is missing."""
-        return (waits & ~semaphores.available).any()
-
-    def _waits(self, m: Module, name: str, queue: Queue, dispatch: Dispatch) -> Value:
-        """What the oldest queued command waits for, from a register: it is in front of every start.
-
-        A queue in registers beside the queue; its front is loaded with what will be the oldest.
-        """
-        places = [Signal(SEMAPHORES, name=f"{name}_waits_{i}") for i in range(self.queue_depth)]
-        level = Signal(range(self.queue_depth + 1), name=f"{name}_level")
-        there = Signal(range(self.queue_depth + 1), name=f"{name}_there")  # after what leaves
-        m.d.comb += there.eq(level - queue.pop)
-        later = [*places[1:], C(0, SEMAPHORES)]
-        for i, place in enumerate(places):
-            # A command that is pushed into an empty queue and popped at once goes below the first place.
-            with m.If(queue.push & (level == i + queue.pop)):
-                m.d.sync += place.eq(dispatch.wait)
-            with m.Elif(queue.pop):
-                m.d.sync += place.eq(later[i])
-        m.d.sync += level.eq(there + queue.push)
-        with m.If(queue.clear):
-            m.d.sync += level.eq(0)
-        return places[0]
-
-    def _states(self, m: Module, fetch: Fetch, dispatch: Dispatch, semaphores: Semaphores) -> tuple[Signal, Signal]:
-        """Rest, run, and, after a fault, wait until all that has begun is over; gives start and run."""
+    def _states(
+        self, m: Module, fetch: Fetch, dispatch: Dispatch, semaphores: Semaphores
+    ) -> tuple[Signal, Signal, Signal]:
+        """Rest, run, and, after a fault, wait until all that has begun is over; gives start, run and stop."""
         begin, running, stopping = Signal(), Signal(), Signal()
-        fault = Signal(Fault)
+        fault, stop = Signal(Fault), Signal()  # `stop`: nothing starts, or is dispatched, in the next cycle
         idle = self._idle()
         nothing_starts = ~Cat(self._port(u).command.valid for u in _UNITS).any()
-        dead, too_many, too_few = Signal(), Signal(), Signal()  # seen a cycle late, so that starts are not held up
+        dead, too_many, too_few = Signal(), Signal(SEMAPHORES), Signal(SEMAPHORES)  # seen late: starts are not held up
         m.d.sync += [
             dead.eq(running & dispatch.blocked & idle & nothing_starts & ~begin),
-            too_many.eq(running & semaphores.overflow),
-            too_few.eq(running & semaphores.underflow),
+            too_many.eq(Mux(running, semaphores.overflow, 0)),
+            too_few.eq(Mux(running, semaphores.underflow, 0)),
         ]
         m.d.comb += [self.busy.eq(running | stopping), begin.eq(self.start & ~self.busy)]
+        m.d.comb += stop.eq(~running | (fault != Fault.NONE))
         with m.If(fetch.failed):
             m.d.comb += fault.eq(Fault.FETCH)
-        with m.Elif(too_many):
+        with m.Elif(too_many.any()):
             m.d.comb += fault.eq(Fault.OVERFLOW)
-        with m.Elif(too_few):
+        with m.Elif(too_few.any()):
             m.d.comb += fault.eq(Fault.UNDERFLOW)
         with m.Elif(self.fault != Fault.NONE):
             m.d.comb += fault.eq(self.fault)
@@ -345,7 +338,7 @@ class Control(wiring.Component):
         with m.If(begin):
             m.d.sync += [running.eq(1), self.done.eq(0), self.error.eq(Fault.NONE), self.cycles.eq(0)]
             m.d.sync += self.error_index.eq(0)
-        return begin, running
+        return begin, running, stop
 
     def _idle(self) -> Value:
         return Cat(self._port(u).idle for u in _UNITS).all()

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from enum import IntEnum
 from typing import Any
 
-from amaranth.hdl import Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -22,6 +22,8 @@ __all__ = ["Dispatch", "Fault", "Opcodes", "legal_opcodes"]
 
 Opcodes = Mapping[Unit, Collection[int]]
 _UNITS = len(UNIT_NAMES)
+#: A δ that leaves no cycle between the first at the head and the one before the dispatch.
+_DECODED_AT_ONCE = 2
 #: Codes of dataflows in matrix commands.
 _DATAFLOWS = {Dataflow.WEIGHT_STATIONARY: 0, Dataflow.INPUT_STATIONARY: 1, Dataflow.OUTPUT_STATIONARY: 2}
 
@@ -65,8 +67,8 @@ def legal_opcodes(hw: Accelerator) -> Opcodes:
 class Dispatch(wiring.Component):
     """Hands out the command at the head of the buffer, δ cycles after the last one at the earliest.
 
-    The first one leaves δ cycles after it came. What decides is decoded and judged in the cycle in which a command
-    stands at the head for the first time, and kept in registers.
+    The first one leaves δ cycles after it came. What decides is decoded and judged in the first two cycles in which a
+    command stands at the head, and kept in registers; with a δ of 2, all in the first one.
 
     Parameters
     ----------
@@ -78,13 +80,13 @@ class Dispatch(wiring.Component):
     Members
     -------
     start, commands : In(1), In(32)
-        Begin a program of so many commands.
-    run : In(1)
-        The program runs.
+        Begin a program of so many commands; only with `stop`.
+    stop : In(1)
+        Nothing goes on in the next cycle.
     head, valid : In(COMMAND), In(1)
         The next command, if it has come.
     prepared : In(4)
-        Units that the command would be prepared for.
+        Units that the command will be prepared for in the next cycle.
     accepts : In(4)
         Units whose queues take a command in this cycle. May depend on `offers` only for queues that are not empty.
     drained : In(1)
@@ -103,8 +105,10 @@ class Dispatch(wiring.Component):
         The command at the head is dispatched, or the barrier at the head takes effect.
     blocked : Out(1)
         A command, or the end, is at the dispatcher and does not go on in this cycle.
-    wait, defer, counts : Out(10), Out(16), Out(64)
-        Of the command at the dispatcher.
+    wait, defer, deferred, counts : Out(10), Out(16), Out(1), Out(64)
+        Of the command at the dispatcher; ``deferred``: defer is not 0.
+    upcoming : Out(10)
+        `wait` of the next cycle, if a command is at the dispatcher then.
     fault : Out(4)
         `Fault` of the command at the dispatcher, which then does not go on.
     index : Out(32)
@@ -117,7 +121,7 @@ class Dispatch(wiring.Component):
             {
                 "start": In(1),
                 "commands": In(32),
-                "run": In(1),
+                "stop": In(1),
                 "head": In(COMMAND),
                 "valid": In(1),
                 "prepared": In(_UNITS),
@@ -131,7 +135,9 @@ class Dispatch(wiring.Component):
                 "take": Out(1),
                 "blocked": Out(1),
                 "wait": Out(SEMAPHORES),
+                "upcoming": Out(SEMAPHORES),
                 "defer": Out(16),
+                "deferred": Out(1),
                 "counts": Out(COUNTS_BITS),
                 "fault": Out(Fault),
                 "index": Out(32),
@@ -141,61 +147,71 @@ class Dispatch(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         """Build the dispatcher."""
         m = Module()
-        commands, pace, fresh = Signal(32), Signal(range(self._pace + 1)), Signal()
-        at_end, ready, here, legal, is_prepared = Signal(), Signal(), Signal(), Signal(), Signal()
-        known, next_ends, unit = Signal(), Signal(), Signal(len(self.head.unit))
-        fault = self._fault(m, unit, fresh, at_end)
-        m.d.sync += [
-            known.eq(self.valid & ~self.take & ~self.start),
-            unit.eq(self.head.unit),
-            self.wait.eq(self.head.wait),
-            self.defer.eq(self.head.defer),
-            self.counts.eq(self.head.counts),
-        ]
+        commands, pace, due = Signal(32), Signal(range(self._pace + 1)), Signal()  # `due`: the pace is over
+        fresh, at_end, next_ends, counting = Signal(), Signal(), Signal(), Signal()
+        stands, unit, own = self._decode(m)
+        # What happens in a cycle is judged in the one before, but for what `take` changes.
+        fault, legal, goes_on = Signal(Fault), Signal(), Signal()
+        with m.If(at_end):
+            m.d.comb += fault.eq(Mux(fresh, Fault.BARRIER, Fault.NONE))
+        with m.Elif(stands):
+            m.d.comb += fault.eq(Mux(fresh & (unit != Unit.CONTROL), Fault.BARRIER, own))
         m.d.comb += [
-            is_prepared.eq(self.prepared.bit_select(unit[:2], 1) | (unit >= Unit.CONTROL)),
-            ready.eq(self.run & (pace == 0)),
-            here.eq(ready & (at_end | (known & is_prepared))),
-            self.fault.eq(Mux(here, fault, Fault.NONE)),
-            legal.eq(here & (fault == Fault.NONE)),
+            counting.eq(self.valid | at_end | ~fresh),
+            goes_on.eq(due | ((pace == 1) & counting)),
+            legal.eq(stands & ~at_end & (fault == Fault.NONE)),
             self.pushes.eq(self.offers & self.accepts),
-            self.flush.eq(legal & (at_end | (unit == Unit.CONTROL))),
             self.barrier.eq(self.flush & self.drained),
             self.finish.eq(self.barrier & at_end),
             self.take.eq(self.pushes.any() | (self.barrier & ~at_end)),
-            self.blocked.eq(legal & ~self.take & ~self.barrier),
+            self.blocked.eq((self.offers.any() & ~self.pushes.any()) | (self.flush & ~self.drained)),
         ]
-        for u in range(_UNITS):
-            m.d.comb += self.offers[u].eq(legal & ~at_end & (unit == u))
-
+        with m.If(self.pushes.any() | self.barrier | self.stop):
+            m.d.sync += [due.eq(0), self.offers.eq(0), self.flush.eq(0), self.fault.eq(Fault.NONE)]
+        with m.Else():
+            m.d.sync += [
+                due.eq(goes_on),
+                self.offers.eq(Cat(goes_on & legal & (unit == u) & self.prepared[u] for u in range(_UNITS))),
+                self.flush.eq(goes_on & ((legal & (unit == Unit.CONTROL)) | (at_end & ~fresh))),
+                self.fault.eq(Mux(goes_on, fault, Fault.NONE)),
+            ]
         with m.If(self.take):
             m.d.sync += [pace.eq(self._pace - 1), self.index.eq(self.index + 1), fresh.eq(0)]
             m.d.sync += [at_end.eq(next_ends), next_ends.eq(self.index + 2 == commands)]
-        with m.Elif((pace != 0) & (self.valid | at_end | ~fresh)):
+        with m.Elif((pace != 0) & counting):
             m.d.sync += pace.eq(pace - 1)
         with m.If(self.start):
             m.d.sync += [commands.eq(self.commands), self.index.eq(0), pace.eq(self._pace), fresh.eq(1)]
             m.d.sync += [at_end.eq(self.commands == 0), next_ends.eq(self.commands == 1)]
         return m
 
-    def _fault(self, m: Module, unit: Value, fresh: Signal, at_end: Signal) -> Signal:
-        """Judge the command at the head, or the end."""
-        fault, own, known = Signal(Fault), Signal(Fault), Signal()
-        head = self.head
+    def _decode(self, m: Module) -> tuple[Value, Value, Value]:
+        """Decode the head; whether a command stands there, its unit, and what is wrong with it.
+
+        A δ of more than 2 leaves a cycle for it, and what `wait` will be is known in time from a register.
+        """
+        head, early = self.head, self._pace > _DECODED_AT_ONCE
+        stands, unit, own = Signal(), Signal(len(head.unit)), Signal(Fault)
+        m.d.sync += [
+            self.wait.eq(head.wait),
+            self.defer.eq(head.defer),
+            self.deferred.eq(head.defer.any()),
+            self.counts.eq(head.counts),
+        ]
+        m.d.comb += self.upcoming.eq(self.wait if early else head.wait)
+        domain = m.d.sync if early else m.d.comb
+        domain += [stands.eq(self.valid & ~self.take & ~self.start if early else self.valid), unit.eq(head.unit)]
+        known = Signal()
         with m.Switch(head.unit):
             for of, opcodes in self._opcodes.items():
                 with m.Case(of):
                     m.d.comb += known.eq(sum((head.opcode == code for code in opcodes), start=0) != 0)
         with m.If(head.unit > Unit.CONTROL):
-            m.d.sync += own.eq(Fault.UNIT)
+            domain += own.eq(Fault.UNIT)
         with m.Elif(~known):
-            m.d.sync += own.eq(Fault.OPCODE)
+            domain += own.eq(Fault.OPCODE)
         with m.Elif(head.wait[SEMAPHORES:].any() | head.post[SEMAPHORES:].any()):
-            m.d.sync += own.eq(Fault.SEMAPHORE)
+            domain += own.eq(Fault.SEMAPHORE)
         with m.Else():
-            m.d.sync += own.eq(Fault.NONE)
-        with m.If(fresh & (at_end | (unit != Unit.CONTROL))):
-            m.d.comb += fault.eq(Fault.BARRIER)
-        with m.Elif(~at_end):
-            m.d.comb += fault.eq(own)
-        return fault
+            domain += own.eq(Fault.NONE)
+        return stands, unit, own

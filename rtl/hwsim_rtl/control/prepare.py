@@ -48,6 +48,8 @@ class PreparerSignature(wiring.Signature):
         The command leaves in this cycle; another may stand in the next.
     prepared, done : Out(layout), Out(1)
         The prepared command, and that it is right.
+    soon : Out(1)
+        It will be in the next cycle, if the command stands in this one. Without a driver, that is always so.
     """
 
     def __init__(self, layout: Layout) -> None:
@@ -58,6 +60,7 @@ class PreparerSignature(wiring.Signature):
                 "taken": In(1),
                 "prepared": Out(layout),
                 "done": Out(1),
+                "soon": Out(1, init=1),
             }
         )
 

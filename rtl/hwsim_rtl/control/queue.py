@@ -61,30 +61,36 @@ class Queue(Leaf):
         return f"Queue_{self.width}x{self.depth}"
 
     def body(self) -> Module:
-        """Build the queue: a memory, two places in it, and how many items there are."""
+        """Build the queue: a memory, two places in it, and how many items there are.
+
+        What is at `item` is written in every cycle, behind the last one, for which there is one place more: whether it
+        is pushed is known late.
+        """
         m = Module()
-        m.submodules.memory = memory = Memory(shape=self.width, depth=max(2, self.depth), init=[])
+        m.submodules.memory = memory = Memory(shape=self.width, depth=self.depth + 1, init=[])
         write, read = memory.write_port(), memory.read_port(domain="comb")
-        first, last = Signal(range(self.depth)), Signal(range(self.depth))
+        first, last = Signal(range(self.depth + 1)), Signal(range(self.depth + 1))
         level = Signal(range(self.depth + 1))
 
         m.d.comb += [
-            self.empty.eq(level == 0),
-            self.full.eq(level == self.depth),
             read.addr.eq(first),
             self.head.eq(read.data),
             write.addr.eq(last),
             write.data.eq(self.item),
-            write.en.eq(self.push),
+            write.en.eq(1),
         ]
         with m.If(self.clear):
-            m.d.sync += [first.eq(0), last.eq(0), level.eq(0)]
+            m.d.sync += [first.eq(0), last.eq(0), level.eq(0), self.empty.eq(1), self.full.eq(0)]
         with m.Else():
             m.d.sync += level.eq(level + self.push - self.pop)
+            with m.If(self.push & ~self.pop):
+                m.d.sync += [self.empty.eq(0), self.full.eq(level == self.depth - 1)]
+            with m.Elif(self.pop & ~self.push):
+                m.d.sync += [self.empty.eq(level == 1), self.full.eq(0)]
             with m.If(self.push):
-                m.d.sync += last.eq(after(last, self.depth))
+                m.d.sync += last.eq(after(last, self.depth + 1))
             with m.If(self.pop):
-                m.d.sync += first.eq(after(first, self.depth))
+                m.d.sync += first.eq(after(first, self.depth + 1))
         return m
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Array, C, Module, Mux, Signal, Value
+from amaranth.hdl import Array, C, Cat, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In
 
@@ -18,9 +18,10 @@ from hwsim_rtl.control.fetch import ADDRESS_BITS, Fetch
 from hwsim_rtl.control.queue import Queue, after
 from hwsim_rtl.control.semaphores import MOST_TOKENS, SEMAPHORES, Semaphores
 from hwsim_rtl.control.tickets import DEFER_BITS, Tickets
+from hwsim_rtl.control.waits import Waits
 from hwsim_rtl.prove.claims import Claims, Inside
 
-__all__ = ["FetchSpec", "QueueSpec", "SemaphoresSpec", "TicketsSpec", "add_around"]
+__all__ = ["FetchSpec", "QueueSpec", "SemaphoresSpec", "TicketsSpec", "WaitsSpec", "add_around"]
 
 _UNITS = len(UNIT_NAMES)
 
@@ -35,7 +36,8 @@ class SemaphoresSpec(wiring.Component):
     """No token is lost or made, no counter wraps, and every fault is flagged.
 
     Beside each counter runs one that counts without a bound. Both are equal from a `set` or the reset to the first
-    flagged overflow or underflow, and each is flagged if and only if it happens.
+    flagged overflow or underflow, and each is flagged if and only if it happens; takes by two units count as an
+    underflow. What is told of the next cycle is so, and it is so of a cycle in which nothing is taken, or one token.
 
     Members
     -------
@@ -71,15 +73,14 @@ class SemaphoresSpec(wiring.Component):
         trusted, faulted, rushed = Signal(init=1), Signal(), Signal()
         with m.If(self.set):
             m.d.sync += trusted.eq(1)
-        with m.Elif(dut.overflow | dut.underflow):
+        with m.Elif((dut.overflow | dut.underflow).any()):
             m.d.sync += trusted.eq(0)
-        over, under = Signal(SEMAPHORES), Signal(SEMAPHORES)
         counts = [Signal(32, name=f"count_{s}") for s in range(SEMAPHORES)]
         for s, count in enumerate(counts):
             taken, posted = (
                 sum((mask[u * SEMAPHORES + s] for u in range(_UNITS)), C(0, 1)) for mask in (self.take, self.post)
             )
-            m.d.comb += [under[s].eq(taken > count), over[s].eq((taken <= count) & (count - taken > MOST_TOKENS))]
+            over, under = count > MOST_TOKENS + (taken != 0), (taken > count) | (taken > 1)
             with m.If(self.set):
                 m.d.sync += count.eq(self.counts.word_select(s, SEMAPHORE_BITS))
             with m.Else():
@@ -87,14 +88,16 @@ class SemaphoresSpec(wiring.Component):
             with m.If(trusted):
                 claims.holds(f"{s}: counted right", dut.tokens[s] == count)
                 claims.helps(f"{s}: at most {MOST_TOKENS} and those of one cycle", count <= MOST_TOKENS + _UNITS)
-                claims.holds(f"{s}: available if there is a token", dut.available[s] == (count != 0))
+                claims.holds(f"{s}: overflow is flagged when it happens", dut.overflow[s] == over)
+                claims.holds(f"{s}: underflow is flagged when it happens", dut.underflow[s] == under)
+                with m.If(~self.set):
+                    claims.holds(f"{s}: lacking if none will be there", dut.lacking[s] == (count + posted == 0))
+                    claims.holds(f"{s}: the last if one will be", dut.last[s] == (count + posted == 1))
         with m.If(trusted):
-            claims.holds("overflow is flagged when it happens", dut.overflow == over.any())
-            claims.holds("underflow is flagged when it happens", dut.underflow == under.any())
             claims.seen("a token is taken as others are posted", self.take[0] & self.post[0] & (counts[0] == 1))
             claims.seen(f"{MOST_TOKENS} tokens", rushed & (counts[0] == MOST_TOKENS))
-            claims.seen("overflow", rushed & dut.overflow)
-            claims.seen("underflow", dut.underflow)
+            claims.seen("overflow", rushed & dut.overflow.any())
+            claims.seen("underflow", dut.underflow.any())
         with m.If(self.set):  # one way to many tokens, so that the solver need not look for it
             m.d.sync += rushed.eq(self.counts.all())
         with m.Elif(~self.post.all() | self.take.any()):
@@ -167,12 +170,125 @@ class QueueSpec(wiring.Component):
         claims.seen("what is watched leaves", watching & self.pop & (ahead == 0))
         first, last = inside.ends("memory")
         claims.helps("level inside", inside["level"] == level)
-        claims.helps("places inside", (first < depth) & (last == add_around(first, level, depth)))
+        claims.helps("places inside", (first <= depth) & (last == add_around(first, level, depth + 1)))
         with m.If(watching):
             claims.helps(
-                "what is watched lies there", inside.peek(m, "memory", add_around(first, ahead, depth)) == item
+                "what is watched lies there", inside.peek(m, "memory", add_around(first, ahead, depth + 1)) == item
             )
         return m
+
+
+class WaitsSpec(wiring.Component):
+    """The next command of a unit lacks a token if and only if one that it waits for is not there, in every cycle.
+
+    The reference keeps the queued waits in a row, and looks at the counters themselves.
+
+    Parameters
+    ----------
+    depth : int
+        Q.
+
+    Members
+    -------
+    clear, stop, offered, pop, new, upcoming
+        As those of `Waits`; what is pushed follows from them. What the control keeps to is assumed.
+    post, set, counts
+        As those of `Semaphores`. No other unit takes a token.
+    """
+
+    def __init__(self, depth: int) -> None:
+        self.depth = depth
+        super().__init__(
+            {
+                **dict.fromkeys(("clear", "stop", "offered", "pop", "set"), In(1)),
+                **dict.fromkeys(("new", "upcoming"), In(SEMAPHORES)),
+                "post": In(_UNITS * SEMAPHORES),
+                "counts": In(SEMAPHORE_BITS * SEMAPHORES),
+            }
+        )
+
+    def component(self) -> Waits:
+        """What is judged."""
+        return Waits(self.depth)
+
+    def elaborate(self, platform: Any) -> Module:
+        """Build waits, counters, reference and claims."""
+        m = Module()
+        claims, dut, depth = Claims(m, platform), self.component(), self.depth
+        inside = Inside(dut, platform)
+        m.submodules.dut, m.submodules.semaphores = inside.fragment, Semaphores()
+        semaphores = m.submodules.semaphores
+        level, row = Signal(range(depth + 2)), [Signal(SEMAPHORES, name=f"row_{i}") for i in range(depth)]
+        push, there, next_one = Signal(), Signal(), Signal(SEMAPHORES)
+        told, stopped, was_set, left, cleared = (
+            Signal(SEMAPHORES),
+            Signal(),
+            Signal(),
+            Signal(),
+            Signal(),
+        )  # of the cycle before
+        for name in ("clear", "stop", "offered", "pop", "new", "upcoming"):
+            m.d.comb += getattr(dut, name).eq(getattr(self, name))
+        m.d.comb += [
+            push.eq(self.offered & ((level != depth) | self.pop)),
+            there.eq((level != 0) | self.offered),
+            next_one.eq(Mux(level != 0, row[0], self.new)),
+            dut.push.eq(push),
+            dut.lacking.eq(semaphores.lacking),
+            dut.last.eq(semaphores.last),
+            semaphores.take[0].eq(Mux(self.pop, dut.waits, 0)),
+            semaphores.post.as_value().eq(self.post),
+            semaphores.set.eq(self.set),
+            semaphores.counts.eq(self.counts),
+        ]
+        m.d.sync += [
+            told.eq(self.upcoming),
+            stopped.eq(self.stop),
+            was_set.eq(self.set),
+            left.eq(self.pop),
+            cleared.eq(self.clear),
+        ]
+        claims.given("the command that is offered was told of", ~self.offered | (self.new == told))
+        claims.given("only what lacks nothing leaves", ~self.pop | (there & ~dut.lacks))
+        claims.given("counters are set while nothing is there", ~(self.set | was_set) | ~there)
+        claims.given("nothing is offered or leaves as all are forgotten", ~self.clear | ~(self.offered | self.pop))
+        claims.given("nor in the cycle behind that", ~cleared | ~self.offered)
+        claims.given("no counter overflows", ~semaphores.overflow.any())
+
+        m.d.sync += level.eq(level + push - self.pop)
+        for i, own in enumerate(row):
+            with m.If(push & (level == i + self.pop)):
+                m.d.sync += own.eq(self.new)
+            with m.Elif(self.pop):
+                m.d.sync += own.eq(row[i + 1] if i + 1 < depth else 0)
+        with m.If(self.clear):
+            m.d.sync += level.eq(0)
+        missing = Cat((tokens == 0) & next_one[s] for s, tokens in enumerate(semaphores.tokens)).any()
+        with m.If(there):
+            claims.holds("the next command's waits are seen", dut.waits == next_one)
+            claims.holds("it lacks a token if one is missing", dut.lacks == (stopped | missing))
+        claims.holds("empty if none is queued", dut.empty == (level == 0))
+        claims.seen("it waits for a token and gets it", there & (dut.waits == 1) & ~dut.lacks & (level == depth))
+        claims.seen("the last token is taken, and the next command lacks it", left & (level == 1) & missing & ~stopped)
+        self._inside(m, claims, inside, semaphores, (level, row))
+        return m
+
+    def _inside(self, m: Module, claims: Claims, inside: Inside, semaphores: Semaphores, reference: Any) -> None:
+        level, row = reference
+        places = self.depth + 1
+        place, last = inside["place"], inside["last"]
+        claims.helps("no more than fit", level <= self.depth)
+        claims.helps("level inside", inside["level"] == level)
+        claims.helps("places inside", (place < places) & (last == add_around(place, level, places)))
+        claims.helps("the second place", inside["next_place"] == after(place, places))
+        for i, own in enumerate(row):
+            lies = inside.peek(m, "memory", add_around(place, C(i), places))
+            claims.helps(f"{i}: it lies there", (level <= i) | (lies == own))
+        for s, tokens in enumerate(semaphores.tokens):
+            posted = sum((self.post[u * SEMAPHORES + s] for u in range(_UNITS)), C(0, 1))
+            with m.If(~self.set):
+                claims.helps(f"{s}: lacking inside", semaphores.lacking[s] == (tokens + posted == 0))
+                claims.helps(f"{s}: last inside", semaphores.last[s] == (tokens + posted == 1))
 
 
 class TicketsSpec(wiring.Component):
@@ -218,6 +334,7 @@ class TicketsSpec(wiring.Component):
         beyond, wait, new = Signal(bits), Signal(bits), Signal(bits)
         m.d.comb += [
             dut.loads_queued.eq(loads != 0),
+            dut.deferred.eq(self.defer != 0),
             beyond.eq(Mux(last > loads, last - loads, 0)),
             wait.eq(Mux(self.defer > beyond, self.defer, beyond)),
             new.eq(loads + wait),
@@ -272,11 +389,16 @@ class TicketsSpec(wiring.Component):
     ) -> None:
         depth, most = self.depth, self.depth + (1 << DEFER_BITS) - 1
         loads, stores, last, head, tail, new = registers
-        started = inside["started"]
-        read, write = inside.ends("dues.memory")
+        started, oldest = inside["started"], inside["oldest"]
+        read, write = inside.ends("others.memory")
+        places = max(1, depth - 1) + 1
+        others = Mux(stores == 0, 0, stores - 1)
         claims.helps("no more than fit", (loads <= depth) & (stores <= depth) & (last <= most))
-        claims.helps("level inside", inside["dues.level"] == stores)
-        claims.helps("ends inside", (read == head) & (write == tail))
+        claims.helps("the oldest is there", inside["there"] == (stores != 0))
+        claims.helps("its turn", inside["turn"] == ((stores != 0) & (oldest == started)))
+        claims.helps("level inside", inside["others.level"] == others)
+        claims.helps("empty inside", inside["others.empty"] == (others == 0))
+        claims.helps("ends inside", (read < places) & (write == add_around(read, others, places)))
         claims.helps("ends are places", (head < depth) & (tail == add_around(head, stores, depth)))
         claims.helps("loads inside", (inside["dispatched"] - started)[: len(started)] == loads)
         claims.helps("slack inside", inside["slack"] == Mux(last > loads, last - loads, 0))
@@ -289,7 +411,9 @@ class TicketsSpec(wiring.Component):
         for i, own in enumerate(to_pass):
             m.d.comb += ahead[i].eq(Mux(head <= i, i - head, depth + i - head))
             with m.If(ahead[i] < stores):
-                due = inside.peek(m, "dues.memory", C(i))
+                behind = Mux(ahead[i] == 0, 0, ahead[i] - 1)  # others that are ahead of it
+                other = inside.peek(m, "others.memory", add_around(read, behind, places))
+                due = Mux(ahead[i] == 0, oldest, other)
                 claims.helps(f"{i}: its due", (due - started)[: len(started)] == own)
                 claims.helps(f"{i}: lets no more pass than the last", own <= last)
                 claims.helps(f"{i}: if it is the last", (ahead[i] + 1 != stores) | (own == last))

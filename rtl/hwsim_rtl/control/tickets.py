@@ -20,12 +20,13 @@ DEFER_BITS = 16
 
 
 class Tickets(wiring.Component):
-    """Order of the memory port. Turns are functions of registers, of `flush` and of `defer`.
+    """Order of the memory port. Turns are functions of registers, and of `flush`.
 
     Let *m* be the loads dispatched and *n* the loads started. A store that is dispatched with ``defer = d`` draws its
     ticket behind load *m + d*, and behind the store before it: its due is ``m + max(d, slack)``, where *slack* is how
     many loads the last store still waits for. The oldest store's turn is when ``n = due``; otherwise it is the load's.
-    At a barrier (`flush`) the stores that are left go as soon as no load is left.
+    At a barrier (`flush`) the stores that are left go as soon as no load is left. Whether the oldest store's due equals
+    *n* is found a cycle ahead, for each of the starts that this cycle may see.
 
     Numbers of loads are kept modulo 2^k: a due lies between *n* and *n* + depth + 65535.
 
@@ -38,8 +39,8 @@ class Tickets(wiring.Component):
     -------
     clear : In(1)
         Nothing is queued; no store waits for loads.
-    load_dispatched, store_dispatched, defer : In(1), In(1), In(16)
-        What the dispatcher hands out in this cycle.
+    load_dispatched, store_dispatched, defer, deferred : In(1), In(1), In(16), In(1)
+        What the dispatcher hands out in this cycle; ``deferred``: defer is not 0.
     load_started, store_started : In(1)
         What starts in this cycle.
     flush : In(1)
@@ -62,6 +63,7 @@ class Tickets(wiring.Component):
                 "load_dispatched": In(1),
                 "store_dispatched": In(1),
                 "defer": In(DEFER_BITS),
+                "deferred": In(1),
                 "load_started": In(1),
                 "store_started": In(1),
                 "flush": In(1),
@@ -76,22 +78,38 @@ class Tickets(wiring.Component):
         """Build the order."""
         m = Module()
         bits = (self._depth + (1 << DEFER_BITS)).bit_length()
+        near = range(self._depth + 1)
         dispatched, started = Signal(bits), Signal(bits)
-        slack, wait = Signal(DEFER_BITS), Signal(DEFER_BITS)
-        m.submodules.dues = dues = Queue(bits, self._depth)
+        slack, wait, due = Signal(DEFER_BITS), Signal(DEFER_BITS), Signal(bits)
+        there, oldest, turn = Signal(), Signal(bits), Signal()  # the oldest store; `turn`: its due is *n*
+        one_load, begins = Signal(), Signal()
+        m.submodules.others = others = Queue(bits, max(1, self._depth - 1))
+        follows = there & self.store_started  # what is next in the order becomes the oldest
         m.d.comb += [
             wait.eq(Mux(self.defer > slack, self.defer, slack)),
-            dues.clear.eq(self.clear),
-            dues.push.eq(self.store_dispatched),
-            dues.item.eq(dispatched + wait),
-            dues.pop.eq(self.store_started),
-            self.load_turn.eq(dues.empty | (dues.head != started)),
-            self.store_turn.eq((dues.head == started) | (self.flush & ~self.loads_queued)),
-            self.new_store_turn.eq((self.defer == 0) & ~self.loads_queued),
+            due.eq(dispatched + wait),
+            one_load.eq((started + 1)[: len(Signal(near))] == dispatched[: len(Signal(near))]),
+            begins.eq(self.store_dispatched & ~(self.store_started & ~there)),  # to be queued
+            others.clear.eq(self.clear),
+            others.push.eq(begins & there & ~(self.store_started & others.empty)),
+            others.item.eq(due),
+            others.pop.eq(follows & ~others.empty),
+            self.load_turn.eq(~turn),
+            self.store_turn.eq(turn | (self.flush & ~self.loads_queued)),
+            self.new_store_turn.eq(~self.deferred & ~self.loads_queued),
         ]
+        # A store that is dispatched as none is left waits for loads that are queued, and for those of its own defer.
+        with m.If(follows):
+            m.d.sync += [oldest.eq(Mux(others.empty, due, others.head)), there.eq(~others.empty | begins)]
+            m.d.sync += turn.eq(Mux(others.empty, begins & self.new_store_turn, others.head == started))
+        with m.Elif(there):
+            m.d.sync += turn.eq(Mux(self.load_started, oldest == (started + 1)[:bits], turn))
+        with m.Else():
+            loads_left = Mux(self.load_started, ~one_load, self.loads_queued)
+            m.d.sync += [oldest.eq(due), there.eq(begins), turn.eq(begins & ~self.deferred & ~loads_left)]
         m.d.sync += [dispatched.eq(dispatched + self.load_dispatched), started.eq(started + self.load_started)]
         with m.If(self.clear):
-            m.d.sync += [slack.eq(0), dispatched.eq(0), started.eq(0)]
+            m.d.sync += [slack.eq(0), dispatched.eq(0), started.eq(0), there.eq(0), turn.eq(0)]
         with m.Elif(self.store_dispatched):
             m.d.sync += slack.eq(wait)
         with m.Elif(self.load_dispatched & (slack != 0)):

@@ -70,9 +70,13 @@ class Prepare(wiring.Component):
         """Build it: the products are made one round after the other while the words stand."""
         m = Module()
         round_, made = Signal(range(self.cycles + 1)), Signal(self.layout, reset_less=True)
-        m.d.comb += [self.done.eq(round_ == self.cycles), made.post.eq(self.words[1][16 : 16 + SEMAPHORES])]
+        m.d.comb += [
+            self.done.eq(round_ == self.cycles),
+            self.soon.eq(round_ >= self.cycles - 1),
+            made.post.eq(self.words[1][16 : 16 + SEMAPHORES]),
+        ]
         self._products.begin()
-        self._box(m, made.box, _Decoded(self.words, self.geometry), self._products)
+        self._box(m, made.box, _Decoded(m, self.words, self.pipelined), self._products)
         self._products.build(m, round_)
         domain = m.d.sync if self.pipelined else m.d.comb
         domain += self.prepared.eq(made)
@@ -163,13 +167,18 @@ class Prepare(wiring.Component):
 
 
 class _Decoded:
-    """An encoded load or store by field; words 2 to 31 are the columns from `OPERAND` on."""
+    """An encoded load or store by field; words 2 to 31 are the columns from `OPERAND` on.
 
-    def __init__(self, words: Any, geometry: Geometry) -> None:
-        self._words, self._geometry = words, geometry
-        self.is_store = words[0][:3] == 3
-        self.into_accumulator = self.is_store | (words[0][3:8] == INTO_ACCUMULATOR)
+    Choices come a cycle after the words if it is pipelined: they choose between products, which come later.
+    """
+
+    def __init__(self, m: Module, words: Any, pipelined: bool) -> None:
+        self._m, self._words, self._pipelined = m, words, pipelined
+        is_store = words[0][:3] == 3
+        self.is_store = self._choice(is_store)
+        self.into_accumulator = self._choice(is_store | (words[0][3:8] == INTO_ACCUMULATOR))
         self.slot = words[0][8]
+        self._flags = self._choice(self[Field.FLAGS][: len(MoveFlag)])
         self.transposed = self.flag(MoveFlag.TRANSPOSED) | self.flag(MoveFlag.TRANSPOSED_OUTER)
 
     def __getitem__(self, field: Any) -> Value:
@@ -181,7 +190,10 @@ class _Decoded:
 
     def flag(self, flag: MoveFlag) -> Value:
         """One of the bits of FLAGS."""
-        return self[Field.FLAGS][int(flag).bit_length() - 1]
+        return self._flags[int(flag).bit_length() - 1]
+
+    def _choice(self, value: Value) -> Value:
+        return _registered(self._m, value) if self._pipelined else value
 
     @property
     def elements(self) -> Value:

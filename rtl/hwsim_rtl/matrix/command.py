@@ -37,7 +37,6 @@ LEVELS = {
 }
 #: Outermost levels that have no end.
 ENDLESS = {"ws": (False, False), "is": (True, False), "os": (True, False)}
-_FACTOR_BITS = 17
 
 
 def levels_of(hw: Accelerator) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -88,13 +87,15 @@ class MatrixPrepare(wiring.Component):
         Whose commands they are.
     multipliers : int
         Multipliers that share the products, 1 or more.
+    pipelined : bool
+        There are registers before and behind the multipliers, and behind all. Else it takes fewer cycles, longer ones.
 
     Attributes
     ----------
     layout : StructLayout
         `matrix_command`.
     cycles : int
-        Rounds of the multipliers.
+        Rounds of the multipliers, and those registers.
 
     Members
     -------
@@ -102,53 +103,60 @@ class MatrixPrepare(wiring.Component):
         As `hwsim_rtl.control.PreparerSignature`.
     """
 
-    def __init__(self, hw: Accelerator, multipliers: int = 1) -> None:
-        self.hw, self.multipliers, self.geometry = hw, multipliers, Geometry.of(hw)
+    def __init__(self, hw: Accelerator, multipliers: int = 1, *, pipelined: bool = True) -> None:
+        self.hw, self.multipliers, self.pipelined, self.geometry = hw, multipliers, pipelined, Geometry.of(hw)
         self.layout = matrix_command(hw)
         super().__init__(PreparerSignature(self.layout))
-        products = self._decode(trial := Module())
+        products = self._decode(trial := Module(), self.prepared)
         only_measured(trial)
         #: Products of the pass with the most of them: more multipliers do not help.
-        self.widest, self.cycles = products.widest, products.rounds
+        self.widest, self.cycles = products.widest, products.rounds + pipelined
 
     @classmethod
     def within(cls, hw: Accelerator, cycles: int) -> MatrixPrepare:
         """Give the one with the fewest multipliers that needs no more than so many cycles, or the quickest."""
-        multipliers, found = 1, cls(hw, 1)
-        while found.cycles > cycles:
-            multipliers += 1
-            quicker = cls(hw, multipliers)
-            if quicker.multipliers > quicker.widest:
-                only_measured(quicker)
+        for pipelined in (True, False):
+            found, multipliers = cls(hw, 1, pipelined=pipelined), 1
+            while found.cycles > cycles and multipliers < found.widest:
+                only_measured(found)
+                multipliers += 1
+                found = cls(hw, multipliers, pipelined=pipelined)
+            if found.cycles <= cycles:
                 break
-            only_measured(found)
-            found = quicker
+            if pipelined:
+                only_measured(found)
         return found
 
     def elaborate(self, platform: Any) -> Module:
         """Build it: the products are made one round after the other while the words stand."""
         m = Module()
-        round_ = Signal(range(self.cycles + 1))
-        m.d.comb += self.done.eq(round_ == self.cycles)
-        self._decode(m).build(round_)
+        round_, made = Signal(range(self.cycles + 1)), Signal(self.layout, reset_less=True)
+        self._decode(m, made).build(round_)
+        domain = m.d.sync if self.pipelined else m.d.comb
+        domain += self.prepared.eq(made)
+        m.d.comb += self.soon.eq(self.done | (round_ == self.cycles - 1))
         with m.If(~self.valid | self.taken):
-            m.d.sync += round_.eq(0)
+            m.d.sync += [round_.eq(0), self.done.eq(0)]
         with m.Elif(~self.done):
-            m.d.sync += round_.eq(round_ + 1)
+            m.d.sync += [round_.eq(round_ + 1), self.done.eq(self.soon)]
         return m
 
-    def _decode(self, m: Module) -> _Products:
-        return _Decoder(m, self).products
+    def _decode(self, m: Module, made: Any) -> _Products:
+        return _Decoder(m, self, made).products
 
 
 class _Decoder:
-    """What a command's fields mean to the walks, by dataflow and form."""
+    """What a command's fields mean to the walks, by dataflow and form.
 
-    def __init__(self, m: Module, unit: MatrixPrepare) -> None:
-        self.m, self.hw, self.g, self.to = m, unit.hw, unit.geometry, unit.prepared
+    Flags come a cycle after the words if it is pipelined: they choose between products, which come later.
+    """
+
+    def __init__(self, m: Module, unit: MatrixPrepare, made: Any) -> None:
+        self.m, self.hw, self.g, self.to = m, unit.hw, unit.geometry, made
         self.words = w = data.View(UNIT_COMMANDS[Unit.MATRIX], unit.words.as_value())
-        self.products = _Products(m, unit.multipliers)
+        self.products = _Products(m, unit.multipliers, 2 if unit.pipelined else 0)
         self.flow = unit.hw.array.dataflow
+        self.flags = _registered(m, w.flags) if unit.pipelined else w.flags
         self.wgrad, self.expanded = self._flag(MatrixFlag.WGRAD), self._flag(MatrixFlag.EXPANDED)
         self.w_by_k, self.x_by_k = self._flag(MatrixFlag.W_BY_K), self._flag(MatrixFlag.X_BY_K)
         self.count = {name: w[f"count_{name}"][:COUNT_BITS] for name in "bhw"}
@@ -162,7 +170,7 @@ class _Decoder:
         getattr(self, f"_{self.flow}")()
 
     def _flag(self, flag: MatrixFlag) -> Value:
-        return self.words.flags[int(flag).bit_length() - 1]
+        return self.flags[int(flag).bit_length() - 1]
 
     def _sizes(self) -> None:
         """Taps, what lies across them, pixels."""
@@ -378,16 +386,30 @@ class _Products:
     """Products that few multipliers make in turn, pass after pass, each kept in a register until the command has left.
 
     A factor may be, or come from, a product of an earlier pass.
+
+    Parameters
+    ----------
+    m : Module
+        Where they are made.
+    multipliers : int
+        How many.
+    stages : int
+        Registers on the way to a product's own: 0, or 2, before and behind the multiplier.
     """
 
-    def __init__(self, m: Module, multipliers: int) -> None:
-        self._m, self._multipliers = m, multipliers
+    def __init__(self, m: Module, multipliers: int, stages: int) -> None:
+        self._m, self._multipliers, self._stages = m, multipliers, stages
         self._passes: list[list[tuple[Value, Value, Signal]]] = []
 
     @property
     def _rounds(self) -> list[list[tuple[Value, Value, Signal]]]:
-        step = self._multipliers
-        return [products[i : i + step] for products in self._passes for i in range(0, len(products), step)]
+        """Products by the round in which their factors are chosen; after a pass, its last ones are waited for."""
+        step, waits = self._multipliers, self._stages
+        return [
+            chosen
+            for products in self._passes
+            for chosen in [*(products[i : i + step] for i in range(0, len(products), step)), *[[]] * waits]
+        ]
 
     @property
     def rounds(self) -> int:
@@ -419,15 +441,26 @@ class _Products:
 
     def build(self, round_: Value) -> None:
         """Build the multipliers and what gives them their factors."""
-        m, rounds = self._m, self._rounds
+        m, rounds, stages = self._m, self._rounds, self._stages
         widths = [max(len(product[side]) for products in rounds for product in products) for side in (0, 1)]
         for unit in range(self._multipliers):
-            a, b = (Signal(width, name=f"factor_{side}_{unit}") for side, width in zip("ab", widths, strict=True))
-            product = Signal(sum(widths), name=f"made_{unit}")
-            m.d.comb += product.eq(a * b)
+            mine = {number: products[unit] for number, products in enumerate(rounds) if unit < len(products)}
+            factors = [Signal(width, name=f"factor_{side}_{unit}") for side, width in zip("ab", widths, strict=True)]
             with m.Switch(round_):
-                for number, products in enumerate(rounds):
-                    if unit < len(products):
-                        with m.Case(number):
-                            m.d.comb += [a.eq(products[unit][0]), b.eq(products[unit][1])]
-                            m.d.sync += products[unit][2].eq(product)
+                for number, (a, b, _) in mine.items():
+                    with m.Case(number):
+                        m.d.comb += [factors[0].eq(a), factors[1].eq(b)]
+            if stages:
+                factors = [_registered(m, factor) for factor in factors]
+            product = factors[0] * factors[1]
+            made = _registered(m, product) if stages else product
+            with m.Switch(round_):
+                for number, (_, _, result) in mine.items():
+                    with m.Case(number + stages):
+                        m.d.sync += result.eq(made)
+
+
+def _registered(m: Module, value: Value) -> Signal:
+    register = Signal(value.shape(), reset_less=True)
+    m.d.sync += register.eq(value)
+    return register

@@ -7,7 +7,7 @@ from functools import partial
 
 from hwsim.hardware import load_accelerator
 from hwsim.program import COMMAND_BYTES
-from hwsim_rtl.control.spec import FetchSpec, QueueSpec, SemaphoresSpec, TicketsSpec
+from hwsim_rtl.control.spec import FetchSpec, QueueSpec, SemaphoresSpec, TicketsSpec, WaitsSpec
 from hwsim_rtl.dma.box import Geometry
 from hwsim_rtl.dma.spec import PendingSpec, WalkSpec
 from hwsim_rtl.prove.flow import Proof
@@ -17,6 +17,7 @@ __all__ = ["PROOFS"]
 _EDGE = Geometry.of(load_accelerator("edge-8x8-bf16"))
 _QUEUE = "no item lost, doubled, changed or overtaken; never over-full"
 _TICKETS = "each store lets as many loads pass as it must; no turn is lost"
+_WAITS = "the next command lacks a token if and only if one is missing"
 _FETCH = "each command asked for once, has a place, comes whole and in order"
 _PENDING = "no beat lost, changed or overtaken; each leaves in its time, not before"
 _WALK = "exactly lines × beats, each at its address, no byte or lane outside; none lost"
@@ -50,6 +51,7 @@ PROOFS = (
         SemaphoresSpec, reach=(64, 66),
     ),
     *(_queue(depth) for depth in (1, 3, 8, 16)),
+    *(Proof(f"waits-{depth}", f"Waits, Q = {depth}", _WAITS, partial(WaitsSpec, depth)) for depth in (1, 3, 8)),
     Proof("tickets-3", "Tickets, Q = 3", _TICKETS, partial(TicketsSpec, 3), reach=(8, 10)),
     Proof("tickets-8", "Tickets, Q = 8", _TICKETS, partial(TicketsSpec, 8), steps=9, bounded=True, reach=(18, 20)),
     _fetch(128, 3, 12),
