@@ -5,7 +5,7 @@ Normative: docs/contracts/numerics.md, section 6, and docs/contracts/cycles.md, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from functools import reduce
 from operator import or_
 from types import SimpleNamespace
@@ -17,7 +17,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from hwsim.numerics import tables
-from hwsim.program import LAP_ENTRY_CYCLES, VectorOp
+from hwsim.program import LAP_ENTRY_CYCLES
 from hwsim_rtl.arithmetic.floats import wire
 from hwsim_rtl.dma.align import bits_for
 from hwsim_rtl.vector.laps import LAP_BITS, LAPS, SPECIAL, Lap
@@ -33,14 +33,17 @@ _SOURCES = {
     "a": ("x", "exponent", "y", "z", "table"), "b": ("y", "z", "table", "power"),
     "c": ("x", "y", "z", "table", "point", "bias"),
 }  # fmt: skip
-_TABLES: dict[VectorOp, tuple[int, ...]] = {
-    VectorOp.EXP: tuple(word & 0x7FFFFF for word in tables.EXP),  # the exponent is the lane's
-    VectorOp.LOG: tables.LOG_RECIPROCAL[:-1],
-    VectorOp.RECIPROCAL: tables.RECIPROCAL,
-    VectorOp.RECIPROCAL_ROOT: tables.RECIPROCAL_ROOT,
-}
-#: ln b; both first and last are zeros, as the mantissas of 1/b are.
-_LOGARITHMS = tables.LOG[:-1]
+_HIGH = 23  # first bit of a word beyond the mantissa
+#: One block RAM: entries of exp with the leading bits of those of 1/x behind them; 1/b; 1/√x; ln b. The last entries of
+#: 1/b and ln b are the first ones, but for the exponent of 1/b.
+_WORDS = (
+    *(
+        tables.EXP[i % len(tables.EXP)] % (1 << _HIGH) | (word >> 15 & 0xFF) << _HIGH + 1
+        for i, word in enumerate(tables.RECIPROCAL)
+    ),
+    *tables.LOG_RECIPROCAL[:-1], *tables.RECIPROCAL_ROOT, *tables.LOG[:-1],
+)  # fmt: skip
+_LESS_THAN_ONE = 126  # exponent field of the numbers from 1/2 on
 
 
 def lap_layout(latency_cycles: int) -> data.StructLayout:
@@ -208,26 +211,15 @@ class SpecialLane(Leaf):
             (how.exp, x[:6]), (how.log, point[:_INDEX_BITS]), (how.reciprocal, x[16:23]),
             (how.reciprocal_root, Cat(x[17:23], odd)),
         )  # fmt: skip
-        table = self._tables(m, wire(m, index, "index"), point[_INDEX_BITS], negative=x[14])
+        m.submodules.tables = entries = Memory(shape=32, depth=len(_WORDS), init=_WORDS)
+        entry = entries.read_port()
+        m.d.comb += entry.addr.eq(Cat(index[:_INDEX_BITS], how.log, how.reciprocal_root | how.second))
+        x_2, point_2 = _registered(m, x, "x_2"), _registered(m, point, "point_2")
+        table = wire(m, _unpacked(how, entry.data, point_2[_INDEX_BITS], negative=x_2[14]), "table")
         return SimpleNamespace(
-            kept=kept, x=_registered(m, x, "x_2"), y=kept.y, table=_registered(m, table, "table"),
-            power=_registered(m, _power(how, x, held.over), "power"),
-            point=_registered(m, point, "point_2"), doubled=_registered(m, point >= _DOUBLED, "doubled"),
+            kept=kept, x=x_2, y=kept.y, table=table, power=_registered(m, _power(how, x, held.over), "power"),
+            point=point_2, doubled=_registered(m, point >= _DOUBLED, "doubled"),
         )  # fmt: skip
-
-    def _tables(self, m: Module, index: Value, two: Value, *, negative: Value) -> Value:
-        """Entries of the tables; `two`: the point of a logarithm is 2, whose entries are the first ones', but for the
-        exponent of its reciprocal. `negative`: the exponent of exp is, so its entry is not doubled.
-        """
-        how = self.how
-        entries = {
-            op: _table(m, words, index[: bits_for(len(words))], op.name.lower()) for op, words in _TABLES.items()
-        }
-        first = wire(m, entries[VectorOp.LOG], "reciprocal_of_point")
-        entries[VectorOp.LOG] = Cat(first[:23], first[23] & ~two, first[24:])
-        entries[VectorOp.EXP] = Cat(entries[VectorOp.EXP][:23], negative.replicate(7), ~negative, C(0, 1))
-        choices = [(how[op.name.lower()] & ~how.second, entry) for op, entry in entries.items()]
-        return _any_of(*choices, (how.second, _table(m, _LOGARITHMS, index, "logarithm")))
 
     def _operands(self, s: SimpleNamespace, z: Value) -> dict[str, Value]:
         """Third cycle: A, B and C."""
@@ -284,16 +276,15 @@ def _any_of(*choices: tuple[Value, Value]) -> Value:
     return reduce(or_, (Mux(condition, value, 0) for condition, value in choices))
 
 
-def _table(m: Module, words: Sequence[int], index: Value, name: str) -> Value:
-    """A table as a memory of the bits in which its words differ."""
-    differ = reduce(or_, (word ^ words[0] for word in words))
-    places = [bit for bit in range(32) if differ >> bit & 1]
-    init = [sum((word >> bit & 1) << i for i, bit in enumerate(places)) for word in words]
-    m.submodules[f"table_{name}"] = memory = Memory(shape=len(places), depth=len(words), init=init)
-    port = memory.read_port(domain="comb")
-    m.d.comb += port.addr.eq(index)
-    bits: Mapping[int, Value] = {bit: port.data[i] for i, bit in enumerate(places)}
-    return Cat(bits.get(bit, C(words[0] >> bit & 1, 1)) for bit in range(32))
+def _unpacked(how: Any, word: Value, two: Value, *, negative: Value) -> Value:
+    """Number of a word of the tables; `two`: the point of a logarithm is 2, whose logarithm (of 1) is 0. `negative`: the exponent of exp is, so its
+    entry is not doubled.
+    """
+    one = how.reciprocal
+    leading = Mux(one, word[_HIGH + 1 :], word[15:_HIGH])
+    half = Cat(word[_HIGH] & ~(how.log & two), word[_HIGH + 1 :])
+    high = Mux(how.exp, Cat(negative.replicate(7), ~negative, C(0, 1)), Mux(one, _LESS_THAN_ONE, half))
+    return Cat(Mux(one, 0, word[:15])[:15], leading, high[: 32 - _HIGH])
 
 
 def _registered(m: Module, value: Any, name: str) -> Any:
