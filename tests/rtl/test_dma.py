@@ -171,9 +171,9 @@ def run(g, unit, boxes, dram, accumulator, *, gap=lambda: 0):
         for (memory, _, lane), bank in bench.accumulator.memories.items():
             for line in range(g.slot_lines):
                 ctx.set(bank.data[line], int(accumulator[memory, line, lane]))
-        for bank in bench.scratchpad.memories:
-            for memory in bank:
-                for line in range(g.bank_lines):
+        for pair in bench.scratchpad.memories:
+            for memory in pair:
+                for line in range(2 * g.bank_lines):
                     ctx.set(memory.data[line], _GARBAGE & (1 << g.operand_bits) - 1)
         cycle, ended, wait, queue = 0, 0, 0, deque(boxes)
         while ended < len(boxes):
@@ -223,9 +223,9 @@ def run(g, unit, boxes, dram, accumulator, *, gap=lambda: 0):
             found = [ctx.get(bank.data[line]) for line in range(g.slot_lines)]
             assert copy == 0 or found == accumulator[memory, :, lane].tolist()
             accumulator[memory, :, lane] = found
-        for b, bank in enumerate(bench.scratchpad.memories):
-            for s, memory in enumerate(bank):
-                scratch[b, s] = [ctx.get(memory.data[line]) for line in range(g.bank_lines)]
+        for b, s in np.ndindex(g.banks, g.deep):
+            memory, first = bench.scratchpad.memories[b // 2][s], b % 2 * g.bank_lines
+            scratch[b, s] = [ctx.get(memory.data[first + line]) for line in range(g.bank_lines)]
 
     simulate(bench, work)
     return times, scratch, turned(accumulator, -1) if g.skewed else accumulator
@@ -669,8 +669,8 @@ def test_a_row_or_a_column_is_read_in_a_cycle_while_a_beat_is_written(rows, cols
             for line, elements in enumerate(tile):
                 for column in range(2 * deep):
                     where = place(name, line, column)
-                    memory = pad.memories[where["line"] // g.bank_lines][(line + column) % deep]
-                    ctx.set(memory.data[where["line"] % g.bank_lines], elements[column])
+                    memory = pad.memories[where["line"] // (2 * g.bank_lines)][(line + column) % deep]
+                    ctx.set(memory.data[where["line"] % (2 * g.bank_lines)], elements[column])
         expected = {name: deque() for name in "ab"}
         for cycle in range(120):
             for name, found in expected.items():

@@ -332,9 +332,9 @@ def run(hw, flat, scratch, accumulator, gap, multipliers=1):
     g, bench = Geometry.of(hw), Bench(hw)
     unit, commands, times = bench.unit, prepared(hw, flat, multipliers), []
     words = turned(accumulator, 1) if g.skewed else accumulator
-    for b, bank in enumerate(bench.scratchpad.memories):
-        for s, memory in enumerate(bank):
-            memory.data.init = scratch[b, :, s].tolist()
+    for pair, memories in enumerate(bench.scratchpad.memories):
+        for s, memory in enumerate(memories):
+            memory.data.init = scratch[2 * pair : 2 * pair + 2, :, s].reshape(-1).tolist()
     for (memory, _, lane), bank in bench.accumulator.memories.items():
         bank.data.init = words[memory, :, lane].tolist() if memory < 2 else [0] * g.slot_lines
     found = np.zeros_like(accumulator)

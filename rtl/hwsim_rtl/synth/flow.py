@@ -138,7 +138,7 @@ def _script(job: Job) -> str:
         "proc",
         "rename -hide w:*[*",  # names of array elements meet those of single bits, at which abc9 stops
         # No word of a bank is needed in the cycle in which it is written (docs/rtl-dma.md).
-        *(f"setattr -set no_rw_check 1 {name}/m:*" for name in tree.modules if name.startswith("Bank_")),
+        *(f"setattr -set no_rw_check 1 {name}/m:*" for name in tree.modules if name.startswith("Bank")),
         *(f"setattr -mod -set keep_hierarchy 1 {name}" for name in _boundaries(job, tree)),
         *job.device.synthesis.format(top=tree.top).split("; "),
         "tee -q -o cells.json stat -json",
