@@ -24,6 +24,8 @@ __all__ = ["Accumulator", "line_read", "line_write", "sum_access"]
 #: The three memories: halves 0 and 1, and the fixed lines.
 _FIXED = 2
 _MEMORIES = 3
+#: Most bits of a lane that are looked up, not compared.
+_TABLE_BITS = 5
 #: Lines that a vector command reads in one cycle, and so copies of each memory: one has one read port.
 _READS = 3
 
@@ -251,7 +253,7 @@ class Accumulator(wiring.Component):
 
     def _passed(self, place: Any, i: int) -> Any:
         """Whether the i-th word from a place on lies in the next line; turned, it is then a bank further on."""
-        return place.lane + i >= self.geometry.cols
+        return _above(place.lane, self.geometry.cols - 1 - i)
 
     def _spread(self, m: Module, items: Sequence[Value], place: Any, passed: Any, name: str) -> Any:
         """Bring the words of a beat to their banks."""
@@ -266,32 +268,43 @@ class Accumulator(wiring.Component):
             ]
         return rotate(m, slots, self._first_bank(place), name)
 
+    def _lines(self, m: Module, place: Any, passed: Any, name: str, *, transposed: Any = 0) -> Any:
+        """By bank the line of a beat's word: that of its place, or the next one."""
+        g = self.geometry
+        if not g.skewed:  # the banks before the first word's have those of the next line
+            then = Signal(g.line_bits, name=f"{name}_next_line")
+            m.d.comb += then.eq(place.line + 1)
+            lane = place.lane[: bits_for(g.cols)]
+            return [Mux(_above(lane, bank), then, place.line) for bank in range(g.cols)]
+        lines = []
+        for i in range(g.most_words):
+            line = Signal(g.line_bits, name=f"{name}_line_{i}")
+            m.d.comb += line.eq(place.line + Mux(transposed, i, passed[i]))
+            lines.append(line)
+        return self._spread(m, lines, place, passed, f"{name}_line")
+
     def _store_lines(self, m: Module) -> Any:
         """By bank whether the store reads it, and in which line."""
         g, read = self.geometry, self.store.payload
-        passed = [self._passed(read.place, i) & ~read.transposed for i in range(g.most_words)]
-        lines = []
-        for i in range(g.most_words):
-            line = Signal(g.line_bits, name=f"store_line_{i}")
-            m.d.comb += line.eq(read.place.line + Mux(read.transposed, i, passed[i]))
-            lines.append(line)
+        passed = self._all_passed(read)
         takes = self._spread(m, [C(1, 1)] * g.most_words, read.place, passed, "store_takes")
-        return list(zip(takes, self._spread(m, lines, read.place, passed, "store_line"), strict=True))
+        return list(zip(takes, self._lines(m, read.place, passed, "store", transposed=read.transposed), strict=True))
+
+    def _all_passed(self, read: Any) -> list[Value]:
+        """By word whether the store finds it in the next line. Only where lines are turned it finds them transposed."""
+        stays = read.transposed if self.geometry.skewed else C(0, 1)
+        return [self._passed(read.place, i) & ~stays for i in range(self.geometry.most_words)]
 
     def _loaded(self, m: Module) -> Any:
         """By bank whether the load writes it, the line and the word: data, or the zeros behind a line's last word."""
         g, write = self.geometry, self.load.payload
         passed = [self._passed(write.place, i) for i in range(g.most_words)]
-        lines = []
-        for i in range(g.most_words):
-            line = Signal(g.line_bits, name=f"load_line_{i}")
-            m.d.comb += line.eq(write.place.line + passed[i])
-            lines.append(line)
-        beat = ([write.enable[i] for i in range(g.most_words)], lines, [write.words[i] for i in range(g.most_words)])
-        enables, lines, words = (
+        beat = ([write.enable[i] for i in range(g.most_words)], [write.words[i] for i in range(g.most_words)])
+        enables, words = (
             self._spread(m, items, write.place, passed, f"load_{name}")
-            for items, name in zip(beat, ("enable", "line", "word"), strict=True)
+            for items, name in zip(beat, ("enable", "word"), strict=True)
         )
+        lines = self._lines(m, write.place, passed, "load")
         fill_lane = write.fill_lane[: bits_for(g.cols)]
         behind = [write.fill & (write.fill_from <= i) for i in range(g.cols)]
         fills = self._turned(m, rotate(m, behind, fill_lane, "load_fill"), write.fill_line, "load_fill_bank")
@@ -329,7 +342,7 @@ class Accumulator(wiring.Component):
         first = Signal(bits_for(g.cols), name="store_first")
         passed = Signal(g.most_words, name="store_passed")
         m.d.comb += first.eq(self._first_bank(read.place))
-        m.d.comb += passed.eq(Cat(self._passed(read.place, i) & ~read.transposed for i in range(g.most_words)))
+        m.d.comb += passed.eq(Cat(self._all_passed(read)))
         for cycle in range(self.STORE_CYCLES):
             first, passed = (later(m, x, f"store_{n}_{cycle}") for x, n in ((first, "first"), (passed, "passed")))
         found = [
@@ -349,6 +362,13 @@ class Accumulator(wiring.Component):
 def _is(memory: int, access: Any) -> Value:
     """Whether an access is to a memory."""
     return access.fixed if memory == _FIXED else ~access.fixed & (access.half == memory)
+
+
+def _above(lane: Value, limit: int) -> Value:
+    """Whether a lane is above a limit, from a table: a comparison of a few bits takes a carry chain, which is slow."""
+    if len(lane) > _TABLE_BITS:
+        return lane > limit
+    return C(sum(1 << i for i in range(1 << len(lane)) if i > limit), 1 << len(lane)).bit_select(lane, 1)
 
 
 def _clashes(accesses: Sequence[Any]) -> list[Value]:
