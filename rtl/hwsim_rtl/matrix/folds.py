@@ -134,32 +134,31 @@ class StationaryFolds(_Folds):
         next_fold = Signal()
         m.d.comb += next_fold.eq(busy & tick_last & ~fold_last)
 
-        # Runs of the reduction inside, blocks of columns outside.
-        segment, segments = Signal(COUNT_BITS), Signal(COUNT_BITS)
-        segment_ends, block_ends = Signal(), Signal()
-        m.d.comb += [segment_ends.eq(segment <= rows), block_ends.eq(segment_ends & (segments == 1))]
-        columns, first = Signal(COUNT_BITS), Signal()
-        base = Signal.like(self.tag.line, name="base")
+        # Runs of the reduction inside, blocks of columns outside. What a fold takes of each is known with its first
+        # cycle: it is on the way to the scratchpad.
+        fold_rows, fold_columns = Signal(range(rows + 1)), Signal(range(cols + 1))
+        segment_ends = _runs(m, "segment", rows, start, command.segment, next_fold, fold_rows)
+        segments, last_segment, block_ends = Signal(COUNT_BITS), Signal(), Signal()
+        m.d.comb += block_ends.eq(segment_ends & last_segment)
+        _runs(m, "columns", cols, start, command.columns, next_fold & block_ends, fold_columns)
+        first, base = Signal(), Signal.like(self.tag.line, name="base")
         with m.If(start):
             m.d.sync += [
-                segment.eq(command.segment),
                 segments.eq(command.segments),
-                columns.eq(command.columns),
+                last_segment.eq(command.segments == 1),
                 first.eq(1),
                 base.eq(0),
             ]
         with m.Elif(next_fold):
-            m.d.sync += [segment.eq(Mux(segment_ends, held.segment, segment - rows)), first.eq(block_ends)]
+            m.d.sync += first.eq(block_ends)
             with m.If(segment_ends):
-                m.d.sync += segments.eq(Mux(block_ends, held.segments, segments - 1))
+                m.d.sync += [
+                    segments.eq(Mux(last_segment, held.segments, segments - 1)),
+                    last_segment.eq(Mux(last_segment, held.segments == 1, segments == 2)),
+                ]
             with m.If(block_ends):
-                m.d.sync += columns.eq(Mux(columns <= cols, held.columns, columns - cols))
                 m.d.sync += base.eq(base + (1 if self.hw.array.dataflow == "ws" else held.stream))
-        fold_rows = Signal(range(rows + 1))
-        m.d.comb += [
-            fold_rows.eq(Mux(segment_ends, segment, rows)),
-            self.idle.eq(Mux(columns < cols, cols - columns, 0)),
-        ]
+        m.d.comb += self.idle.eq(cols - fold_columns)
 
         fresh = Signal()  # first cycle of a fold
         m.d.sync += fresh.eq(start | next_fold)
@@ -183,6 +182,33 @@ class StationaryFolds(_Folds):
                 self.moves.eq(~ends), left.eq(left - 1), ends.eq(left == 2), tag.line.eq(tag.line + step),
             ]  # fmt: skip
         return m
+
+
+def _runs(m: Module, name: str, most: int, start: Value, count: Value, step: Value, taken: Signal) -> Signal:
+    """Cut a count into runs of `most`, and one of what is left, and again from its beginning with the next step.
+
+    `taken` is the length of the present run, from a register; gives whether it is the last one, from another.
+    """
+    whole, left = Signal.like(count, name=f"{name}_whole"), Signal.like(count, name=f"{name}_left")
+    whole_ends, ends = Signal(name=f"{name}_whole_ends"), Signal(name=f"{name}_ends")
+    whole_taken = Signal.like(taken, name=f"{name}_whole_taken")
+
+    def of(value: Value, limit: int) -> tuple[Value, Value]:
+        last = value <= limit
+        return last, Mux(last, (value - (limit - most))[: len(taken)], most)
+
+    with m.If(start):
+        own, length = of(count, most)
+        m.d.sync += [whole.eq(count), left.eq(count), whole_ends.eq(own), ends.eq(own)]
+        m.d.sync += [whole_taken.eq(length), taken.eq(length)]
+    with m.Elif(step):
+        own, length = of(left, 2 * most)
+        m.d.sync += [
+            left.eq(Mux(ends, whole, left - most)),
+            ends.eq(Mux(ends, whole_ends, own)),
+            taken.eq(Mux(ends, whole_taken, length)),
+        ]
+    return ends
 
 
 class OutputFolds(_Folds):

@@ -233,7 +233,13 @@ class MatrixUnit(wiring.Component):
             if self.add_latency_cycles == 0:
                 m.d.comb += self.new[c].eq(old + given)
                 continue
-            m.submodules[f"adder_{c}"] = adder = Adder("int32" if integers else "fp32", self.add_latency_cycles)
+            # Memory is slow: the first of several registers is right behind it.
+            at_memory = int(self.add_latency_cycles > 1)
+            old, given = (
+                delayed(m, value, at_memory, name=f"{name}_{c}") for name, value in (("old", old), ("given", given))
+            )
+            latency = self.add_latency_cycles - at_memory
+            m.submodules[f"adder_{c}"] = adder = Adder("int32" if integers else "fp32", latency)
             m.d.comb += [adder.x.eq(old), adder.y.eq(given), self.new[c].eq(adder.z)]
 
     def _end(self, m: Module, start: Value, last: Value) -> None:
