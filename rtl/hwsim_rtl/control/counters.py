@@ -34,6 +34,8 @@ COUNTS = data.StructLayout({"commands": 32, "busy": 32, "stalls": data.ArrayLayo
 class Counters(wiring.Component):
     """Counters of all units, modulo 2³². Busy and stalled cycles of a unit add up to those of the program.
 
+    Latency: two cycles from what happens to its count; what happens is known late in a cycle.
+
     Members
     -------
     seen : In(`SEEN`)
@@ -49,16 +51,18 @@ class Counters(wiring.Component):
         """Build the counters: a gap is counted until it is known what it was for."""
         m = Module()
         fresh = Signal()  # no barrier has been met yet
+        seen = Signal(SEEN, name="was_seen")
+        m.d.sync += seen.eq(self.seen)
         for unit in range(len(UNIT_NAMES)):
-            self._unit(m, unit, fresh)
-        with m.If(self.seen.begins):
+            self._unit(m, unit, seen, fresh)
+        with m.If(seen.begins):
             m.d.sync += fresh.eq(1)
-        with m.Elif(self.seen.barrier):
+        with m.Elif(seen.barrier):
             m.d.sync += fresh.eq(0)
         return m
 
-    def _unit(self, m: Module, unit: int, fresh: Any) -> None:
-        seen, counts = self.seen, self.counts[unit]
+    def _unit(self, m: Module, unit: int, seen: Any, fresh: Any) -> None:
+        counts = self.counts[unit]
         start, barrier = Signal(name=f"start_{unit}"), seen.barrier
         gap, cause, lacked = Signal(32, name=f"gap_{unit}"), Signal(Stall, name=f"cause_{unit}"), Signal()
         m.d.comb += start.eq(seen.starts[unit])
