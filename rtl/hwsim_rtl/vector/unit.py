@@ -123,27 +123,31 @@ class VectorUnit(wiring.Component):
     def _operands(self, m: Module, walk: Any, within: Value) -> Any:
         """Take the operands of a group's lanes from the lines that were read in the cycle before."""
         lanes, command = self.hw.vector.lanes, walk.command
-        group = _delayed(m, walk.read.group, 1, "operand_group")
-        lane = _delayed(m, walk.read.lane, 1, "operand_lane")
+        # Memory is slow: the first of several registers is right behind it.
+        at_memory = self.stages.operands // 2
+        after = self.stages.operands - at_memory
+        line_0, line_1, line_2 = (
+            [_delayed(m, word, at_memory, f"line_{i}_{c}") for c, word in enumerate(getattr(self, f"line_{i}"))]
+            for i in range(len(_READS))
+        )
+        group = _delayed(m, walk.read.group, 1 + at_memory, "operand_group")
+        lane = _delayed(m, walk.read.lane, 1 + at_memory, "operand_lane")
         word = Signal(32)
-        m.d.comb += word.eq(_choose([self.line_1[c] for c in range(self.hw.array.cols)], lane))
+        m.d.comb += word.eq(_choose(line_1, lane))
         shared = Mux(command.by_scalar, command.scalar, word)
         across = Signal()
         m.d.sync += across.eq(_is(command, *ACROSS))
         operands = []
         for v in range(lanes):
-            b = Mux(across, self._partner(v, group, within, command), self._of_group(self.line_1, v, group))
+            b = Mux(across, self._partner(v, line_0, group, within, command), self._of_group(line_1, v, group))
             b = Mux(command.broadcasts, shared, b)
-            found = (self._of_group(self.line_0, v, group), b, self._of_group(self.line_2, v, group))
+            found = (self._of_group(line_0, v, group), b, self._of_group(line_2, v, group))
             operands.append(
-                [
-                    _delayed(m, value, self.stages.operands, f"{name}_operand_{v}")
-                    for name, value in zip(_READS, found, strict=True)
-                ]
+                [_delayed(m, value, after, f"{name}_operand_{v}") for name, value in zip(_READS, found, strict=True)]
             )
         # The label counts from the place of the group's first column on.
         place = _delayed(m, walk.read.place, 1 + self.stages.operands, "label_place")
-        label = _delayed(m, word, self.stages.operands, "label")
+        label = _delayed(m, word, after, "label")
         column = Signal(32)
         m.d.comb += column.eq(label - place)
         return operands, [column == v for v in range(lanes)]
@@ -152,7 +156,7 @@ class VectorUnit(wiring.Component):
         """The word that a lane takes from a line; beyond its end nobody looks."""
         return _choose([line[c] for c in range(v, self.hw.array.cols, self.hw.vector.lanes)], group)
 
-    def _partner(self, v: int, group: Value, within: Value, command: Any) -> Value:
+    def _partner(self, v: int, line: Any, group: Value, within: Value, command: Any) -> Value:
         """What is added to a lane's own word across lanes: the one `h` lanes on, or what changes nothing."""
         cols, lanes = self.hw.array.cols, self.hw.vector.lanes
         chosen: Value = C(0, 32)
@@ -162,7 +166,7 @@ class VectorUnit(wiring.Component):
                 partner = own + (1 << halving)
                 if own < 1 << halving and partner < cols:
                     takes = (group == number) & (command.more_passes == halving) & within[partner]
-                    chosen = chosen | (self.line_0[partner] & takes.replicate(32))
+                    chosen = chosen | (line[partner] & takes.replicate(32))
                     there = there | takes
         nothing = Mux(command.opcode == VectorOp.SUM_LANES, SIGN, _LOWEST)
         return Mux(there, chosen, nothing)

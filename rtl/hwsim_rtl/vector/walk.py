@@ -83,15 +83,17 @@ class Walk(wiring.Component):
             m.d.sync += [command.a.eq(command.dst), command.more_passes.eq(command.more_passes - 1)]
 
         last_group = self._groups(m, begins)
-        goes_on = self._indices(m, begins, last_group, again)
+        goes_on, more = self._indices(m, begins, last_group, again)
         for name in OPERANDS:
-            self._lines(m, name, begins, goes_on)
+            self._lines(m, name, begins, goes_on, more)
         self._place(m, begins, goes_on)
         return m
 
     def _groups(self, m: Module, begins: Value) -> Value:
         """Count the groups of a line; gives whether this is its last."""
         cols, lanes = self.hw.array.cols, self.hw.vector.lanes
+        if lanes >= cols:
+            return C(1, 1)
         columns = Signal(range(cols + lanes + 1), init=lanes)  # with this group
         last_group = Signal()
         m.d.comb += last_group.eq(columns >= self.command.columns)
@@ -104,29 +106,34 @@ class Walk(wiring.Component):
     def _indices(self, m: Module, begins: Value, last_group: Value, again: Value) -> Any:
         """Count indices down, and wait: in each index 0 of sums over lines for the line's last sum, then for the end.
 
-        Gives per level whether its index goes on.
+        Gives per level whether its index goes on, and whether there are more indices of it.
         """
         command, latency = self.command, self.hw.vector.latency_cycles
         left = [Signal(COUNT_BITS, name=f"left_{level}") for level in range(_LEVELS)]
+        more = [Signal(name=f"more_{level}") for level in range(_LEVELS)]
         turn, drain = Signal(range(latency)), Signal(range(latency))
-        waits, turn_ends = Signal(), Signal()
+        waits, turned, summing, may_turn, turn_ends = Signal(), Signal(), Signal(), Signal(), Signal()
         goes_on = [Signal(name=f"goes_on_{level}") for level in range(_LEVELS)]
         line_ends, finish = Signal(), Signal()
-        summing = command.opcode.matches(*(int(op) for op in SUMMING))
+        # A cycle late, which is soon enough: there is no group in the cycle in which the command comes.
+        m.d.sync += summing.eq(command.opcode.matches(*(int(op) for op in SUMMING)))
         m.d.comb += [
             line_ends.eq(self.valid & last_group),
-            goes_on[2].eq(line_ends & (left[2] != 0)),
-            goes_on[1].eq(line_ends & (left[2] == 0) & (left[1] != 0)),
-            turn_ends.eq(waits | (line_ends & (left[2] == 0) & (left[1] == 0))),
-            goes_on[0].eq(turn_ends & (~summing | (turn == 0)) & (left[0] != 0)),
-            finish.eq(turn_ends & (~summing | (turn == 0)) & (left[0] == 0)),
+            goes_on[2].eq(line_ends & more[2]),
+            goes_on[1].eq(line_ends & ~more[2] & more[1]),
+            turn_ends.eq(waits | (line_ends & ~more[2] & ~more[1])),
+            may_turn.eq(~summing | turned),
+            goes_on[0].eq(turn_ends & may_turn & more[0]),
+            finish.eq(turn_ends & may_turn & ~more[0]),
         ]
         for level in range(_LEVELS):
             with m.If(begins | _any(goes_on[:level])):
                 m.d.sync += left[level].eq(command[f"last_{level}"])
+                m.d.sync += more[level].eq(command[f"last_{level}"] != 0)
             with m.Elif(goes_on[level]):
-                m.d.sync += left[level].eq(left[level] - 1)
-        m.d.sync += turn.eq(Mux(begins | goes_on[0], latency - 1, Mux(turn != 0, turn - 1, 0)))
+                m.d.sync += [left[level].eq(left[level] - 1), more[level].eq(left[level] != 1)]
+        m.d.sync += turn.eq(Mux(begins | goes_on[0], latency - 1, Mux(turned, 0, turn - 1)))
+        m.d.sync += turned.eq(Mux(begins | goes_on[0], latency == 1, turned | (turn == 1)))
         m.d.sync += waits.eq(turn_ends & ~goes_on[0] & ~finish)
         with m.If(begins | goes_on[0]):
             m.d.sync += self.valid.eq(1)
@@ -140,24 +147,22 @@ class Walk(wiring.Component):
             self.ready.eq(~self.busy | self.last),
         ]
         m.d.sync += self.busy.eq(self.start | (self.busy & ~self.last))
-        return goes_on
+        return goes_on, more
 
-    def _lines(self, m: Module, name: str, begins: Value, goes_on: Any) -> None:
+    def _lines(self, m: Module, name: str, begins: Value, goes_on: Any, more: Any) -> None:
         """Lines of an operand: where each level's index began, the last level's being the present one.
 
-        In B's place a lane may go on with the line, so that the words of lines are counted.
+        In B's place a lane may go on with the line, so that the words of lines are counted. The next line is that of
+        the innermost level with more indices, which is known before it is known that one goes on.
         """
         operand, line = self.command[name], self.read.lines[name]
         bits = len(line)
         starts = [*(Signal(bits, name=f"{name}_{level}") for level in range(_LEVELS - 1)), line]
         lanes = self._lanes(m, begins, goes_on) if name == "b" else None
         base, step = Signal(bits, name=f"{name}_base"), Signal(bits, name=f"{name}_step")
-        carry = Signal(name=f"{name}_carry")
-        for level in range(_LEVELS):
-            with m.If(goes_on[level]):
-                m.d.comb += [base.eq(starts[level]), step.eq(operand[f"step_{level}"])]
-                if lanes is not None:
-                    m.d.comb += carry.eq(lanes[level])
+        m.d.comb += base.eq(Mux(more[2], starts[2], Mux(more[1], starts[1], starts[0])))
+        m.d.comb += step.eq(Mux(more[2], operand.step_2, Mux(more[1], operand.step_1, operand.step_0)))
+        carry = Mux(more[2], lanes[2], Mux(more[1], lanes[1], lanes[0])) if lanes else 0
         then = Signal(bits, name=f"{name}_then")
         m.d.comb += then.eq(base + step + carry)
         for level in range(_LEVELS):
