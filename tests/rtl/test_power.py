@@ -151,6 +151,19 @@ def test_a_pulse_shorter_than_the_gate_is_swallowed():
     assert int(simulate(net, {"x": x}, delays=np.array([4, 5])).toggles[y, 0]) == 0
 
 
+def test_delays_add_up_along_a_path():
+    """Two inverters of two steps are as late as a buffer of four: their xor is still, but not with one of five."""
+    cells = [
+        ("a", "INV", {"A": 2, "Y": 3}), ("c", "BUF", {"A": 2, "Y": 5}), ("b", "INV", {"A": 3, "Y": 4}),
+        ("x", "XOR2", {"A": 4, "B": 5, "Y": 6}),
+    ]  # fmt: skip
+    net = netlist(cells, {"x": ("input", [2]), "y": ("output", [6])})
+    assert [i.cell.name for i, _ in net.outputs] == ["INV", "BUF", "INV", "XOR2"]
+    for buffer, pulses in ((4, 0), (5, 3), (3, 3)):
+        activity = simulate(net, {"x": bits(0, 1, 0, 1)}, delays=np.array([2, buffer, 2, 1]))
+        assert int(activity.toggles[net.ports["y"][0], 0]) == 2 * pulses
+
+
 def test_delays_are_those_of_the_library():
     net = netlist(*CHAIN)
     # inverter: load of NAND2's B, 0.02 pF: (4 + 2 + 6 + 2) / 2 · 10 ps = 70 ps; NAND2: 80 ps

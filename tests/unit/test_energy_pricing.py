@@ -177,6 +177,16 @@ def test_own_row_at_the_node_is_used_as_it_is(tmp_path: Path) -> None:
     assert (mac.value_pj, mac.low_pj, mac.high_pj, mac.sources) == (0.9, 0.9, 0.9, ("[A] measured",))
 
 
+def test_idle_share_is_that_of_the_format_if_it_was_measured(tmp_path: Path) -> None:
+    hw = load_accelerator("edge-8x8-bf16").with_format("fp8_e4m3")
+    path = tmp_path / "own.csv"
+    rows = "array,pe_active,fp8_e4m3,180,100,100,100,measured,A\narray,pe_idle,fp8_e4m3,180,50,50,50,measured,A\n"
+    path.write_text(f"{','.join(COLUMNS)}\n{rows}")
+    for table, share in ((None, 16.2 / 116.2), (load_energy_table(path), 0.5)):
+        prices = price_list(hw, table)
+        assert prices["array.gated_macs"].value_pj == pytest.approx(share * prices["array.macs"].value_pj)
+
+
 def test_action_without_a_rule_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pricing, "ACTIONS", (*ACTIONS, "optics.photons"))
     with pytest.raises(HwsimError) as error:

