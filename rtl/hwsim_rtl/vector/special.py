@@ -277,8 +277,8 @@ def _any_of(*choices: tuple[Value, Value]) -> Value:
 
 
 def _unpacked(how: Any, word: Value, two: Value, *, negative: Value) -> Value:
-    """Number of a word of the tables; `two`: the point of a logarithm is 2, whose logarithm (of 1) is 0. `negative`: the exponent of exp is, so its
-    entry is not doubled.
+    """Number of a word of the tables. `two`: the point of a logarithm is 2, whose logarithm, as listed, is 0.
+    `negative`: the exponent of exp is, so its entry is not doubled.
     """
     one = how.reciprocal
     leading = Mux(one, word[_HIGH + 1 :], word[15:_HIGH])
