@@ -34,6 +34,8 @@ from hwsim.program import (
     VectorOp,
     mask,
     pack_counts,
+    vector_cycles,
+    vector_passes,
 )
 from hwsim.timing._kernels import time_rows
 
@@ -251,8 +253,6 @@ _DEFER, _COLUMNS, _FLAGS = int(Field.DEFER), int(Field.COLUMNS), int(Field.FLAGS
 _OFFSET, _START_H, _SLOT_A = int(Field.OFFSET), int(Field.START_H), int(Field.SLOT_A)
 _PLACE, _PLACE_OUTER, _LINE = int(MoveField.PLACE), int(MoveField.PLACE_OUTER), int(MoveField.LINE)
 _SCALAR, _SCALAR_2 = int(VectorField.SCALAR), int(VectorField.SCALAR_2)
-_SUMMING = (VectorOp.SUM_LINES, VectorOp.MULTIPLY_SUM_LINES)
-_ACROSS = (VectorOp.SUM_LANES, VectorOp.MAXIMUM_LANES)
 
 
 class _Writer:
@@ -304,15 +304,12 @@ class _Writer:
     def micro(self, micro: Micro, wait: int, post: int, slot: int) -> int:
         """Append a micro-operation."""
         n0, n1, n2 = micro.box
-        turn = n1 * n2 * -(-micro.columns // self.lanes)
-        if micro.op in _SUMMING:
-            turn = max(turn, self.vector_latency)
-        passes = max(1, (micro.columns - 1).bit_length()) if micro.op in _ACROSS else 1
-        row = self.row(_VECTOR, passes * (n0 * turn + self.vector_latency))
+        cycles = vector_cycles(micro.op, micro.box, micro.columns, self.lanes, self.vector_latency)
+        row = self.row(_VECTOR, cycles)
         row[2] = HAND_OVER_CYCLES
         row[3], row[4], row[6], row[7] = wait, post, int(micro.op), slot
         row[10], row[12:15] = micro.out, micro.box
-        row[35:38] = n0 * n1 * n2, micro.columns, passes
+        row[35:38] = n0 * n1 * n2, micro.columns, vector_passes(micro.op, micro.columns)
         flags = 0
         operands = ((VectorField.DST, micro.dst), (VectorField.A, micro.a), (VectorField.B, micro.b))
         for bit, (column, at) in enumerate((*operands, (VectorField.C, micro.c))):

@@ -28,7 +28,14 @@ from hwsim.program.fields import (
     pack_counts,
 )
 from hwsim.program.program import COMMAND_BYTES, Program
-from hwsim.program.vector_ops import VECTOR_OPS, VectorOp, VectorRule
+from hwsim.program.vector_ops import (
+    LAP_ENTRY_CYCLES,
+    VECTOR_OPS,
+    VectorOp,
+    VectorRule,
+    vector_cycles,
+    vector_passes,
+)
 
 __all__ = [
     "CAUSES",
@@ -37,6 +44,7 @@ __all__ = [
     "FIELDS",
     "FORMAT_CODES",
     "HAND_OVER_CYCLES",
+    "LAP_ENTRY_CYCLES",
     "RESOURCE_NAMES",
     "SCRATCHPAD_READ_CYCLES",
     "SEMAPHORE_NAMES",
@@ -61,4 +69,6 @@ __all__ = [
     "encode",
     "mask",
     "pack_counts",
+    "vector_cycles",
+    "vector_passes",
 ]

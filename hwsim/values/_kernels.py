@@ -28,7 +28,7 @@ __all__ = ["COMPILED_IN", "STATISTICS", "execute", "schedule"]
 
 #: Digest of the files whose code or numbers are compiled into `execute`: hwsim/numerics/_kernels.py and
 #: hwsim/program/fields.py, vector_ops.py (tests/rules/test_kernels.py).
-COMPILED_IN = "b37d7c073db3c4f6"
+COMPILED_IN = "7f6411830ac724d4"
 
 #: What `execute` counts.
 STATISTICS = ("invalid", "overflow", "nonfinite", "macs", "gated_macs")

@@ -275,6 +275,10 @@ def check_slots(flat, start, end):
                 free[sums] = e
 
 
+#: Passes through multiplier and adder.
+LAPS = {VectorOp.EXP: 9, VectorOp.LOG: 10, VectorOp.RECIPROCAL: 5, VectorOp.RECIPROCAL_ROOT: 7}
+
+
 def check_durations(flat, hw):
     """Occupancy and tail of every command are those of docs/contracts/cycles.md, section 2."""
     for row in flat.tolist():
@@ -289,7 +293,10 @@ def check_durations(flat, hw):
             turn = row[F.COUNT_H] * row[F.COUNT_W] * up(row[F.COLUMNS], hw.vector.lanes)
             if row[F.OPCODE] in (VectorOp.SUM_LINES, VectorOp.MULTIPLY_SUM_LINES):
                 turn = max(turn, latency)
-            expected = row[F.PASSES] * (row[F.COUNT_B] * turn + latency), 1
+            cycles = row[F.PASSES] * (row[F.COUNT_B] * turn + latency)
+            if row[F.OPCODE] in LAPS:  # blocks of λ groups
+                cycles += (LAPS[row[F.OPCODE]] - 1) * latency * up(row[F.COUNT_B] * turn, latency) + 3
+            expected = cycles, 1
         else:
             continue
         found = row[F.OCCUPANCY], row[F.TAIL]

@@ -45,7 +45,7 @@ from hwsim.timing.random_programs import expand_rows, random_rows
 from hwsim.workload import training_graph
 from hwsim_models import build
 from hwsim_rtl.control import COMMAND, UNIT_COMMANDS, Control, Fault
-from hwsim_rtl.control.dispatch import NOT_IN_RTL, legal_opcodes
+from hwsim_rtl.control.dispatch import legal_opcodes
 from hwsim_rtl.control.spec import QueueSpec, SemaphoresSpec
 from hwsim_rtl.verilog import emit
 
@@ -594,7 +594,7 @@ def test_opcodes_of_models_are_legal():
         for op in step.ops:
             plan = plan_op(op, step, HW)
             for unit, opcode in plan.program.items[:, [Field.UNIT, Field.OPCODE]].tolist() if plan.segments else ():
-                legal = [*legal_opcodes(HW)[Unit(unit)], *NOT_IN_RTL] if unit <= Unit.CONTROL else [opcode]
+                legal = legal_opcodes(HW)[Unit(unit)] if unit <= Unit.CONTROL else [opcode]
                 assert opcode in legal
 
 

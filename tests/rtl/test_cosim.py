@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hwsim.program import Field, Unit
+from hwsim.program import Field, Unit, VectorOp
 from hwsim_rtl.control import Fault
 from hwsim_rtl.cosim import (
     check_legal,
@@ -150,7 +150,7 @@ def test_random_programs_use_every_unit_operation_and_semaphore():
     hw = MACHINES["ws-4x4-bf16"]
     flat = np.concatenate([program.flat for program in random_programs(hw, 40, seed=1)])
     assert set(flat[:, Field.UNIT]) == set(range(5))
-    assert len(set(flat[flat[:, Field.UNIT] == Unit.VECTOR, Field.OPCODE])) == 19
+    assert len(set(flat[flat[:, Field.UNIT] == Unit.VECTOR, Field.OPCODE])) == len(VectorOp)
     assert np.bitwise_or.reduce(flat[flat[:, Field.UNIT] != Unit.CONTROL, Field.WAIT]) == 0x3FF
     assert (flat[:, Field.DEFER] > 0).any()
 

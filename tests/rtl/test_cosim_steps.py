@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from hwsim.hardware import Accelerator, load_accelerator
+from hwsim.program import VECTOR_OPS, Field, Unit, VectorOp
 from hwsim.simulate import gemm
-from hwsim.workload import default_precision, with_squared_error
+from hwsim.workload import default_precision
 from hwsim_models import build
 from hwsim_rtl.cosim import CosimProgram, cosimulate, step_program
 from hwsim_rtl.cosim.gemm import gemm_program
@@ -26,9 +27,14 @@ def cache(request: pytest.FixtureRequest) -> Path:
     return Path(request.config.cache.mkdir("hwsim-models"))
 
 
-def step_of(hw: Accelerator, batch: int) -> CosimProgram:
-    graph = with_squared_error(build("digits-mlp", batch))
-    return step_program(graph, hw, default_precision(hw))
+def step_of(name: str, hw: Accelerator, batch: int, optimizer: str = "momentum") -> CosimProgram:
+    return step_program(build(name, batch), hw, default_precision(hw), optimizer=optimizer)
+
+
+def special_operations(program: CosimProgram) -> set[str]:
+    """Micro-operations of a program that make laps through their lanes."""
+    codes = program.flat[program.flat[:, Field.UNIT] == Unit.VECTOR, Field.OPCODE]
+    return {VectorOp(code).name for code in codes.tolist() if VECTOR_OPS[VectorOp(code)].laps > 1}
 
 
 def assert_equal(results) -> None:
@@ -38,9 +44,25 @@ def assert_equal(results) -> None:
 @pytest.mark.parametrize("name", ["edge-8x8-int8", "edge-8x8-bf16"])
 def test_a_training_step_of_the_digits_mlp(name, cache):
     hw = load_accelerator(name)
-    program = step_of(hw, 32)
+    program = step_of("digits-mlp", hw, 32)
+    assert special_operations(program) == {"EXP", "LOG", "RECIPROCAL"}
     assert_equal(cosimulate(hw, [program], cache))
     assert len({section for _, section in program.sections}) > 10
+
+
+def test_a_training_step_with_adam(cache):
+    hw = load_accelerator("edge-8x8-int8")
+    program = step_of("digits-mlp", hw, 4, "adam")
+    assert special_operations(program) == {"EXP", "LOG", "RECIPROCAL", "RECIPROCAL_ROOT"}
+    assert_equal(cosimulate(hw, [program], cache))
+
+
+@pytest.mark.long
+def test_a_training_step_with_batch_normalisation(cache):
+    hw = load_accelerator("edge-8x8-int8")
+    program = step_of("digits-resnet", hw, 1)
+    assert "RECIPROCAL_ROOT" in special_operations(program)
+    assert_equal(cosimulate(hw, [program], cache))
 
 
 @pytest.mark.long

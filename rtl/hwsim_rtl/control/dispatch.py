@@ -18,10 +18,7 @@ from hwsim.program import UNIT_NAMES, Unit, VectorOp
 from hwsim_rtl.control.command import COMMAND, COUNTS_BITS
 from hwsim_rtl.control.semaphores import SEMAPHORES
 
-__all__ = ["NOT_IN_RTL", "Dispatch", "Fault", "Opcodes", "legal_opcodes"]
-
-#: Micro-operations that the vector unit has no hardware for.
-NOT_IN_RTL = frozenset({VectorOp.EXP, VectorOp.LOG, VectorOp.RECIPROCAL, VectorOp.RECIPROCAL_ROOT})
+__all__ = ["Dispatch", "Fault", "Opcodes", "legal_opcodes"]
 
 Opcodes = Mapping[Unit, Collection[int]]
 _UNITS = len(UNIT_NAMES)
@@ -61,7 +58,7 @@ def legal_opcodes(hw: Accelerator) -> Opcodes:
     return {
         Unit.LOAD: (0, 1, 2),
         Unit.MATRIX: (_DATAFLOWS[hw.array.dataflow],),
-        Unit.VECTOR: tuple(int(op) for op in VectorOp if op not in NOT_IN_RTL),
+        Unit.VECTOR: tuple(int(op) for op in VectorOp),
         Unit.STORE: (0, 2),  # of tiles and of streams; both from the accumulator
         Unit.CONTROL: (0,),
     }

@@ -31,34 +31,19 @@ from hwsim.program import (
     Unit,
     VectorField,
     VectorFlag,
-    VectorOp,
 )
 from hwsim.values.machine import Machine
 from hwsim.workload import Graph, Network, Value, training_graph
 from hwsim.workload.graph import Op, Tensor
-from hwsim_rtl.control import legal_opcodes
 from hwsim_rtl.cosim.footprint import stored_bytes_of
 from hwsim_rtl.cosim.program import CosimProgram
-from hwsim_rtl.vector import VECTOR_OPS_IN_RTL
 
-__all__ = ["graph_program", "missing_operation", "place_program", "random_bytes", "random_graph_program",
-           "random_tiling", "supported_operations", "tiling_program"]  # fmt: skip
+__all__ = ["graph_program", "place_program", "random_bytes", "random_graph_program",
+           "random_tiling", "tiling_program"]  # fmt: skip
 
 _TRIES = 200
 _MOST_TILES = 40
 _CHUNK_BYTES = 64
-
-
-def supported_operations(hw: Accelerator) -> frozenset[VectorOp]:
-    """Give the micro-operations that a machine's RTL has."""
-    return frozenset(VectorOp(code) for code in VECTOR_OPS_IN_RTL.intersection(legal_opcodes(hw)[Unit.VECTOR]))
-
-
-def missing_operation(flat: NDArray[np.int64], hw: Accelerator) -> VectorOp | None:
-    """Give the first micro-operation of a program that a machine's RTL does not have."""
-    has = supported_operations(hw)
-    used = flat[flat[:, Field.UNIT] == Unit.VECTOR, Field.OPCODE]
-    return next((VectorOp(code) for code in used.tolist() if VectorOp(code) not in has), None)
 
 
 class _Placed(Machine):
@@ -107,19 +92,13 @@ def graph_program(
     Raises
     ------
     HwsimError
-        If an op needs a micro-operation that the RTL does not have.
+        If none of the ops has a command.
     """
     parts, sections, at = [], [], 0
     for op in ops:
         linked = machine._linked[op.name]
         if not len(linked.flat):
             continue
-        missing = missing_operation(linked.flat, machine.hw)
-        if missing is not None:
-            raise HwsimError(
-                f"{op.name}: its program needs the micro-operation {missing.name}, which the RTL of {machine.hw.name} "
-                f"does not have; leave the op out{_way_out(op)}"
-            )
         linked._link(step_number)
         parts.append(linked.flat.copy())
         sections.append((at, op.name))
@@ -131,15 +110,6 @@ def graph_program(
         for n, t in machine.graph.tensors.items()
     }
     return place_program(name, np.concatenate(parts), machine.core.dram, seed, sections, tensors)
-
-
-def _way_out(op: Op) -> str:
-    """Say which option avoids an op."""
-    if op.kind.startswith("softmax_cross_entropy"):
-        return ", or use --loss mse"
-    if op.kind in ("adam_update", "adamw_update"):
-        return ", or choose --optimizer sgd, momentum or nesterov"
-    return ""
 
 
 def place_program(
@@ -210,7 +180,6 @@ def random_graph_program(hw: Accelerator, rng: Generator, name: str) -> CosimPro
         except HwsimError:  # an op that does not fit this machine
             continue
         ops = [op for op in machine.graph.ops if len(machine._linked[op.name].flat)]
-        ops = [op for op in ops if missing_operation(machine._linked[op.name].flat, hw) is None]
         first = int(rng.integers(0, len(ops)))
         chosen = ops[first : first + int(rng.integers(1, 7))]
         if sum(len(machine._linked[op.name].flat) for op in chosen) > 400:
@@ -242,10 +211,10 @@ def _random_graph(rng: Generator, hw: Accelerator) -> Graph:
     if len(value.shape) == 4:
         value = value.global_avg_pool() if rng.random() < 0.3 else value.flatten()
     value = value.linear(int(rng.integers(1, most)), bias=bool(rng.random() < 0.5), name="fc")
-    graph = value.mean_squared_error(name="loss")
+    graph = value.softmax_cross_entropy(name="loss") if rng.random() < 0.5 else value.mean_squared_error(name="loss")
     if rng.random() < 0.2:
         return graph
-    optimizer = str(rng.choice(["sgd", "momentum", "nesterov"]))
+    optimizer = str(rng.choice(["sgd", "momentum", "nesterov", "adam", "adamw"]))
     return training_graph(graph, optimizer, master_weights=hw.array.operand_format != "fp32")
 
 

@@ -1,6 +1,6 @@
 """A whole training step of a network as one program, with parameters, samples and exponents as training begins.
 
-`step_program` takes a forward graph; samples are random, and targets one-hot.
+`step_program` takes a forward graph; samples and labels are random, and targets one-hot.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def step_program(
     Raises
     ------
     HwsimError
-        If an op does not fit the machine, or needs a micro-operation that its RTL does not have.
+        If an op does not fit the machine.
     """
     step = with_precision(training_graph(graph, optimizer, master_weights=precision.master_weights), precision)
     machine = Machine(step, hw, seed=seed)
@@ -62,8 +62,14 @@ def _samples(step: Graph, seed: int) -> dict[str, Any]:
         if tensor.role is Role.INPUT:
             found[tensor.name] = rng.random(tensor.shape)
         elif tensor.role is Role.LABEL and len(tensor.shape) == 1:
-            found[tensor.name] = np.zeros(tensor.shape)
+            found[tensor.name] = rng.integers(0, _classes(step, tensor.name), tensor.shape)
         elif tensor.role is Role.LABEL:
             classes = tensor.shape[-1]
             found[tensor.name] = np.eye(classes)[rng.integers(0, classes, tensor.shape[:-1])]
     return found
+
+
+def _classes(step: Graph, labels: str) -> int:
+    """Number of classes of the loss that labels are for."""
+    loss = next(op for op in step.ops if labels in op.inputs)
+    return step.tensors[loss.inputs[0]].shape[-1]

@@ -33,6 +33,8 @@ from hwsim.program import (
     VectorFlag,
     VectorOp,
     pack_counts,
+    vector_cycles,
+    vector_passes,
 )
 from hwsim.program.fields import Row
 from hwsim.timing import command_times
@@ -44,7 +46,6 @@ from hwsim_rtl.cosim.programs import (
     random_bytes,
     random_numbers,
     random_tiling,
-    supported_operations,
 )
 
 __all__ = ["stream_program"]
@@ -110,7 +111,7 @@ class _Writer:
         self.defined = [np.zeros(lines * self.cols, np.bool_) for _ in range(FIXED + 1)]
         formats = array_formats(self.hw.array.operand_format)
         self.formats = tuple(dict.fromkeys((*formats, "fp32")))
-        self.ops = sorted(supported_operations(self.hw))
+        self.ops = sorted(VectorOp)
 
     def segment(self, count: int) -> list[Flat]:
         """Draw commands: some loads first, so that there is something to work on."""
@@ -304,11 +305,9 @@ class _Writer:
             row[Field.OPERAND] = 1
             flags |= VectorFlag.STOCHASTIC * int(rng.integers(0, 2))
         row[Field.FLAGS] = flags | mode << 4
-        passes = max(1, (columns - 1).bit_length()) if op in _ACROSS else 1
-        row[[Field.LINES, Field.COLUMNS, Field.PASSES]] = n0 * n1 * n2, columns, passes
-        turn = n1 * n2 * -(-columns // hw.vector.lanes)
-        turn = max(turn, hw.vector.latency_cycles) if op in SUMMING else turn
-        row[Field.OCCUPANCY] = passes * (n0 * turn + hw.vector.latency_cycles)
+        row[[Field.LINES, Field.COLUMNS, Field.PASSES]] = n0 * n1 * n2, columns, vector_passes(op, columns)
+        vector = hw.vector
+        row[Field.OCCUPANCY] = vector_cycles(op, (n0, n1, n2), columns, vector.lanes, vector.latency_cycles)
         return row
 
     def _scalar(self, op: VectorOp) -> int:

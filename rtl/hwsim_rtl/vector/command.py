@@ -17,6 +17,7 @@ from hwsim_rtl.control.command import UNIT_COMMANDS
 from hwsim_rtl.control.prepare import PreparerSignature
 from hwsim_rtl.control.semaphores import SEMAPHORES
 from hwsim_rtl.dma.align import bits_for
+from hwsim_rtl.vector.laps import SPECIAL
 
 __all__ = [
     "ACROSS",
@@ -24,21 +25,18 @@ __all__ = [
     "OPCODE_BITS",
     "OPERANDS",
     "SUMMING",
-    "VECTOR_OPS_IN_RTL",
     "VectorPrepare",
     "vector_command",
 ]
-
-#: Those that the unit has no hardware for, and those that it has.
-_SPECIAL = frozenset({VectorOp.EXP, VectorOp.LOG, VectorOp.RECIPROCAL, VectorOp.RECIPROCAL_ROOT})
-VECTOR_OPS_IN_RTL = frozenset(int(op) for op in VectorOp if op not in _SPECIAL)
 
 #: Micro-operations by what is particular of them: passes over the lanes; lines that are read again; labels in B.
 ACROSS = (VectorOp.SUM_LANES, VectorOp.MAXIMUM_LANES)
 SUMMING = (VectorOp.SUM_LINES, VectorOp.MULTIPLY_SUM_LINES)
 LABELLED = (VectorOp.SELECT_LABEL, VectorOp.SUBTRACT_LABEL)
 _ADDS_THREE = (VectorOp.MULTIPLY_ADD, VectorOp.SELECT_EQUAL)
-_ONE_OPERAND = (VectorOp.COPY, VectorOp.CONVERT, VectorOp.RESCALE, VectorOp.CLAMP, VectorOp.SUM_LINES, *ACROSS)
+_ONE_OPERAND = (
+    VectorOp.COPY, VectorOp.CONVERT, VectorOp.RESCALE, VectorOp.CLAMP, VectorOp.SUM_LINES, *ACROSS, *SPECIAL,
+)  # fmt: skip
 
 OPERANDS = ("dst", "a", "b", "c")
 OPCODE_BITS = 5

@@ -14,6 +14,7 @@ from hwsim_rtl.arithmetic import Adder, Converter, Lfsr, Multiplier, Scale, Wide
 from hwsim_rtl.arithmetic.compare import equal
 from hwsim_rtl.arithmetic.floats import NAN, SIGN, flush, is_nan, wire
 from hwsim_rtl.arithmetic.pipeline import Pipeline, spread
+from hwsim_rtl.vector.laps import SPECIAL
 from hwsim_rtl.vector.stages import Stages
 from hwsim_rtl.verilog import Leaf
 
@@ -24,13 +25,15 @@ _MINUS_ONE = 0xBF800000
 #: What each bit of `HOW` that follows from the opcode alone is high for.
 MEANINGS: dict[str, tuple[VectorOp, ...]] = {
     # the first operand of the sum is the product of A and B, not A
-    "product": (VectorOp.MULTIPLY, VectorOp.MULTIPLY_ADD, VectorOp.MULTIPLY_SUM_LINES),
+    "product": (VectorOp.MULTIPLY, VectorOp.MULTIPLY_ADD, VectorOp.MULTIPLY_SUM_LINES, *SPECIAL),
     # the second one is B, or C; without either it is A
     "of_b": (
         VectorOp.ADD_BIAS, VectorOp.ADD, VectorOp.SUBTRACT, VectorOp.MAXIMUM, VectorOp.SELECT, VectorOp.SUM_LANES,
         VectorOp.MAXIMUM_LANES, VectorOp.SET,
     ),
-    "of_c": (VectorOp.MULTIPLY_ADD, VectorOp.SUM_LINES, VectorOp.MULTIPLY_SUM_LINES, VectorOp.SELECT_EQUAL),
+    "of_c": (
+        VectorOp.MULTIPLY_ADD, VectorOp.SUM_LINES, VectorOp.MULTIPLY_SUM_LINES, VectorOp.SELECT_EQUAL, *SPECIAL,
+    ),
     "raw": (VectorOp.COPY, VectorOp.CONVERT),
     "negates": (VectorOp.SUBTRACT,),
     # the second operand where these hold, else +0, or −0, which changes no sum
@@ -90,13 +93,15 @@ class Lane(Leaf):
         Go on to the next random word: one scaling after the sum.
     z : Out(32)
         Result: a word, or a narrow number in its low bits.
+    sum : Out(32)
+        What the adder gives, ``before + add`` cycles after the operands.
     """
 
     def __init__(self, integers: bool, formats: tuple[str, ...], stages: Stages) -> None:
         self.integers, self.formats, self.stages = integers, formats, stages
         words = {"a": In(32), "b": In(32), "c": In(32), "hit": In(1), "how": In(HOW)}
         random = {"load": In(1), "seed": In(32), "constant": In(32), "draw": In(1)}
-        super().__init__({**words, **(random if formats else {}), "z": Out(32)})
+        super().__init__({**words, **(random if formats else {}), "z": Out(32), "sum": Out(32)})
 
     @property
     def module_name(self) -> str:
@@ -118,7 +123,7 @@ class Lane(Leaf):
         m = Module()
         first, second = self._first(m), self._second(m)
         m.submodules.adder = adder = Adder("fp32", self.stages.add)
-        m.d.comb += [adder.x.eq(first), adder.y.eq(second)]
+        m.d.comb += [adder.x.eq(first), adder.y.eq(second), self.sum.eq(adder.z)]
         moved = Pipeline(m, self.stages.add, {"moved": 1}).end("moved", word=second).word
         result = wire(m, Mux(self.how.moves, moved, adder.z), "result")
         m.d.comb += self.z.eq(self._converted(m, result))
