@@ -12,7 +12,9 @@ from amaranth.lib.wiring import In, Out
 from hwsim.errors import HwsimError
 from hwsim.hardware import Accelerator, load_accelerator
 from hwsim_rtl.array.pe import StationaryPE
-from hwsim_rtl.memory.bank import Bank
+from hwsim_rtl.dma import Geometry
+from hwsim_rtl.memory import Scratchpad
+from hwsim_rtl.memory.bank import Bank, BankPair
 from hwsim_rtl.synth import TARGETS, flow, synthesize, tools
 from hwsim_rtl.synth.flow import FILES, TOP, Job, measure
 from hwsim_rtl.synth.harness import Harness
@@ -65,6 +67,24 @@ def test_a_bank_is_block_ram_and_nothing_else(cache, width, depth, blocks):
     """18 Kibit a block, 36 bits wide at most."""
     used = counts_of(Bank(width, depth), cache)["used"]
     assert used == {"LUT": 0, "FF": 0, "DSP": 0, "BRAM": blocks}
+
+
+@pytest.mark.parametrize(("width", "depth", "blocks"), [(8, 1024, 1), (16, 512, 1), (16, 1024, 2)])
+def test_a_pair_of_banks_is_block_ram_with_two_ports_and_nothing_else(cache, width, depth, blocks):
+    """18 Kibit a block, 18 bits wide at most where both ports read and write."""
+    used = counts_of(BankPair(width, depth), cache)["used"]
+    assert used == {"LUT": 0, "FF": 0, "DSP": 0, "BRAM": blocks}
+
+
+def test_two_banks_of_the_scratchpad_share_block_ram(cache):
+    """Four banks of four sub-banks in eight blocks: Yosys must not find that two banks' ports could be one, and copy
+    the memory for its two readers.
+    """
+    hw = array_of(4, 4).model_dump()
+    hw["scratchpad"] = {"capacity_bytes": 4 * 4 * 1024, "banks": 4}
+    hw["dram"]["bytes_per_cycle"] = 4
+    scratchpad = Scratchpad(Geometry.of(Accelerator.model_validate(hw)))
+    assert counts_of(scratchpad, cache)["used"]["BRAM"] == 8
 
 
 def test_the_harness_has_a_register_for_every_bit_of_the_ports_and_one_for_the_reset(cache):

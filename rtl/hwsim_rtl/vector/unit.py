@@ -22,6 +22,8 @@ from hwsim_rtl.dma.align import bits_for
 from hwsim_rtl.memory.accumulator import line_read, line_write
 from hwsim_rtl.vector.command import ACROSS, vector_command
 from hwsim_rtl.vector.lane import HOW, MEANINGS, Lane, limits
+from hwsim_rtl.vector.laps import SPECIAL
+from hwsim_rtl.vector.special import LapControl, SpecialLane
 from hwsim_rtl.vector.stages import split
 from hwsim_rtl.vector.walk import Walk
 
@@ -36,7 +38,8 @@ class VectorUnit(wiring.Component):
 
     Latency: the first group is read two cycles after the start, and a command ends one cycle after its occupancy.
     Throughput: one group a cycle; a command occupies the unit for
-    ``PASSES · (N₀ · max(N₁ · N₂ · ⌈COLUMNS/V⌉, h) + λ)`` cycles, and the next one follows at once.
+    ``PASSES · (N₀ · max(N₁ · N₂ · ⌈COLUMNS/V⌉, h) + λ)`` cycles, and the next one follows at once. What makes laps
+    stays longer (`hwsim.program.vector_cycles`).
 
     Parameters
     ----------
@@ -130,18 +133,36 @@ class VectorUnit(wiring.Component):
             [_delayed(m, word, at_memory, f"line_{i}_{c}") for c, word in enumerate(getattr(self, f"line_{i}"))]
             for i in range(len(_READS))
         )
-        group = _delayed(m, walk.read.group, 1 + at_memory, "operand_group")
+        early_group = _delayed(m, walk.read.group, 1, "early_group")
+        group = _delayed(m, early_group, at_memory, "operand_group")
         lane = _delayed(m, walk.read.lane, 1 + at_memory, "operand_lane")
         word = Signal(32)
         m.d.comb += word.eq(_choose(line_1, lane))
         shared = Mux(command.by_scalar, command.scalar, word)
         across = Signal()
         m.d.sync += across.eq(_is(command, *ACROSS))
+        m.submodules.laps = laps = LapControl(self.hw.vector.latency_cycles)
+        m.d.comb += [
+            laps.active.eq(_is(command, *SPECIAL)),
+            laps.function.eq(command.opcode),
+            laps.slot.eq(walk.slot),
+            laps.lap.eq(walk.lap),
+        ]
+        special = Signal()
+        m.d.sync += special.eq(laps.active)
         operands = []
         for v in range(lanes):
             b = Mux(across, self._partner(v, line_0, group, within, command), self._of_group(line_1, v, group))
             b = Mux(command.broadcasts, shared, b)
-            found = (self._of_group(line_0, v, group), b, self._of_group(line_2, v, group))
+            line = (self._of_group(line_0, v, group), b, self._of_group(line_2, v, group))
+            m.submodules[f"special_{v}"] = beside = SpecialLane(self.hw.vector.latency_cycles, self.stages.after)
+            x = self._of_group(self.line_0, v, early_group)
+            m.d.comb += [beside.x.eq(x), beside.z.eq(self.lanes[v].sum), beside.how.eq(laps.how)]
+            given = (
+                _delayed(m, word, at_memory, f"lap_{name}_{v}")
+                for name, word in zip(_READS, (beside.a, beside.b, beside.c), strict=True)
+            )
+            found = [Mux(special, of_lap, of_line) for of_lap, of_line in zip(given, line, strict=True)]
             operands.append(
                 [_delayed(m, value, after, f"{name}_operand_{v}") for name, value in zip(_READS, found, strict=True)]
             )
@@ -174,7 +195,7 @@ class VectorUnit(wiring.Component):
     def _compute(self, m: Module, walk: Any, how: Any, operands: Any, hits: Any) -> None:
         """Give the lanes their operands; every lane draws a word for every group, one without a column too."""
         if self.formats:
-            valid = walk.valid & walk.command.stochastic
+            valid = walk.writes & walk.command.stochastic
             draw = _delayed(m, valid, 1 + self.stages.operands + self.lanes[0].draw_cycles, "draw", reset=True)
         for v, lane in enumerate(self.lanes):
             m.submodules[f"lane_{v}"] = lane
@@ -191,12 +212,12 @@ class VectorUnit(wiring.Component):
     def _write(self, m: Module, walk: Any, within: Value) -> None:
         """Write the lanes' results into their columns of the line, one cycle before it can be read."""
         to, command, cycles = self.write.payload, walk.command, 1 + self.stages.last
-        group = _delayed(m, walk.read.group, cycles, "write_group")
+        group = _delayed(m, walk.target.group, cycles, "write_group")
         m.d.comb += [
-            self.write.valid.eq(_delayed(m, walk.valid, cycles, "write_valid", reset=True)),
+            self.write.valid.eq(_delayed(m, walk.writes, cycles, "write_valid", reset=True)),
             to.half.eq(command.half),
             to.fixed.eq(command.dst.fixed),
-            to.line.eq(_delayed(m, walk.read.lines.dst, cycles, "write_line")),
+            to.line.eq(_delayed(m, walk.target.line, cycles, "write_line")),
         ]
         for c in range(self.hw.array.cols):
             number, v = divmod(c, self.hw.vector.lanes)

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import C, Module, Mux, Signal, Value
+from amaranth.hdl import C, Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
+from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from hwsim.hardware import Accelerator
+from hwsim.program import LAP_ENTRY_CYCLES
 from hwsim_rtl.dma.align import bits_for
 from hwsim_rtl.vector.command import COUNT_BITS, OPERANDS, SUMMING, vector_command
+from hwsim_rtl.vector.laps import LAP_BITS, LAPS, MOST_LAPS
 
-__all__ = ["Walk", "group_read"]
+__all__ = ["Walk", "group_read", "group_target"]
 
 _LEVELS = 3
 
@@ -34,11 +37,18 @@ def group_read(hw: Accelerator) -> data.StructLayout:
     )
 
 
+def group_target(hw: Accelerator) -> data.StructLayout:
+    """Where a group's result goes: a line of DST, and which group of it."""
+    read = group_read(hw)
+    return data.StructLayout({"group": read["group"].width, "line": bits_for(hw.accumulator_slot_lines)})
+
+
 class Walk(wiring.Component):
     """Walk boxes by additions and comparisons alone.
 
     The command is in a register in ``s + 1``, *s* the start; the first group is given in ``s + 2``, and the last cycle
-    of a command is ``s + o``. What is read in a cycle can be written up to ``λ − 1`` cycles later.
+    of a command is ``s + o``. What is read in a cycle can be written up to ``λ − 1`` cycles later. A command that makes
+    laps reads a block of λ groups, fewer at the end, waits until the last of their laps have begun, and reads the next.
 
     Parameters
     ----------
@@ -60,6 +70,11 @@ class Walk(wiring.Component):
         that follow the present one.
     valid : Out(1), read : Out(`group_read`)
         A group.
+    writes : Out(1), target : Out(`group_target`)
+        A group whose result can be written up to ``λ − 1`` cycles later: the one that is read, or, after laps, one that
+        has begun the last of them.
+    slot, lap : Out
+        Of a command with laps: place in its block of the group whose lap begins, and the lap's number from 0.
     """
 
     def __init__(self, hw: Accelerator) -> None:
@@ -69,25 +84,72 @@ class Walk(wiring.Component):
             {
                 "start": In(1), "next": In(command), "ready": Out(1), "busy": Out(1), "last": Out(1),
                 "command": Out(command), "valid": Out(1), "read": Out(group_read(hw)),
+                "writes": Out(1), "target": Out(group_target(hw)), "slot": Out(bits_for(hw.vector.latency_cycles)),
+                "lap": Out(LAP_BITS),
             }
         )  # fmt: skip
 
     def elaborate(self, platform: Any) -> Module:
         """Build it: every operand keeps where its present indices began, so that nothing is taken back."""
         m, command = Module(), self.command
-        begins, again = Signal(), Signal()
+        begins, again, walks = Signal(), Signal(), Signal()
         m.d.sync += begins.eq(self.start | again)
         with m.If(self.start):
             m.d.sync += command.eq(self.next)
         with m.Elif(again):
             m.d.sync += [command.a.eq(command.dst), command.more_passes.eq(command.more_passes - 1)]
 
+        reads, last_lap = self._laps(m, begins, walks)
         last_group = self._groups(m, begins)
-        goes_on, more = self._indices(m, begins, last_group, again)
+        goes_on, more = self._indices(m, begins, last_group, again, walks)
         for name in OPERANDS:
             self._lines(m, name, begins, goes_on, more)
         self._place(m, begins, goes_on)
+        self._targets(m, reads, last_lap)
         return m
+
+    def _laps(self, m: Module, begins: Value, walks: Value) -> tuple[Signal, Signal]:
+        """Count slots and laps. Gives whether groups are read, which in the first lap they are, as in every cycle of
+        commands without laps; and whether the lap is the last of several.
+        """
+        last_lap, reads, last = Signal(LAP_BITS), Signal(), Signal()
+        slot_ends, lap_ends = Signal(), Signal()
+        for op, laps in LAPS.items():
+            with m.If(self.command.opcode == int(op)):
+                m.d.comb += last_lap.eq(len(laps) - 1)
+        m.d.comb += [
+            slot_ends.eq(self.slot == self.hw.vector.latency_cycles - 1),
+            last.eq((self.lap == last_lap) & ~reads),
+            lap_ends.eq(slot_ends & (self.lap == last_lap)),
+            self.valid.eq(walks & reads),
+        ]
+        with m.If(begins):
+            m.d.sync += [self.slot.eq(0), self.lap.eq(0), reads.eq(1)]
+        with m.Else():
+            m.d.sync += self.slot.eq(Mux(slot_ends, 0, self.slot + 1))
+            with m.If(slot_ends):
+                m.d.sync += [self.lap.eq(Mux(lap_ends, 0, self.lap + 1)), reads.eq(lap_ends)]
+        return reads, last
+
+    def _targets(self, m: Module, reads: Value, last_lap: Value) -> None:
+        """Hand on where a group's result goes; through laps a memory by slots keeps it."""
+        now, later = Signal.like(self.target), Signal.like(self.target)
+        m.d.comb += [now.group.eq(self.read.group), now.line.eq(self.read.lines.dst)]
+        word = Cat(self.valid, now)
+        m.submodules.targets = kept = Memory(shape=len(word), depth=self.hw.vector.latency_cycles, init=[])
+        read, write = kept.read_port(domain="comb"), kept.write_port()
+        m.d.comb += [read.addr.eq(self.slot), write.addr.eq(self.slot), write.en.eq(reads), write.data.eq(word)]
+        found = Cat(read.data[0] & last_lap, read.data[1:])
+        for i in range(LAP_ENTRY_CYCLES):
+            older = Signal(len(word), name=f"target_{i}")
+            m.d.sync += older.eq(found)
+            found = older
+        laps = self.command.opcode.matches(*(int(op) for op in LAPS))
+        m.d.comb += [
+            later.eq(found[1:]),
+            self.writes.eq(Mux(laps, found[0], self.valid)),
+            self.target.eq(Mux(laps, later, now)),
+        ]
 
     def _groups(self, m: Module, begins: Value) -> Value:
         """Count the groups of a line; gives whether this is its last."""
@@ -103,7 +165,7 @@ class Walk(wiring.Component):
             m.d.sync += [self.read.group.eq(self.read.group + 1), columns.eq(columns + lanes)]
         return last_group
 
-    def _indices(self, m: Module, begins: Value, last_group: Value, again: Value) -> Any:
+    def _indices(self, m: Module, begins: Value, last_group: Value, again: Value, walks: Value) -> Any:
         """Count indices down, and wait: in each index 0 of sums over lines for the line's last sum, then for the end.
 
         Gives per level whether its index goes on, and whether there are more indices of it.
@@ -111,7 +173,12 @@ class Walk(wiring.Component):
         command, latency = self.command, self.hw.vector.latency_cycles
         left = [Signal(COUNT_BITS, name=f"left_{level}") for level in range(_LEVELS)]
         more = [Signal(name=f"more_{level}") for level in range(_LEVELS)]
-        turn, drain = Signal(range(latency)), Signal(range(latency))
+        turn, drain = Signal(range(latency)), Signal(range(MOST_LAPS * latency + LAP_ENTRY_CYCLES))
+        drains = Signal.like(drain)
+        m.d.comb += drains.eq(latency - 1)
+        for op, laps in LAPS.items():
+            with m.If(command.opcode == int(op)):
+                m.d.comb += drains.eq(len(laps) * latency - 1 + LAP_ENTRY_CYCLES)
         waits, turned, summing, may_turn, turn_ends = Signal(), Signal(), Signal(), Signal(), Signal()
         goes_on = [Signal(name=f"goes_on_{level}") for level in range(_LEVELS)]
         line_ends, finish = Signal(), Signal()
@@ -136,11 +203,11 @@ class Walk(wiring.Component):
         m.d.sync += turned.eq(Mux(begins | goes_on[0], latency == 1, turned | (turn == 1)))
         m.d.sync += waits.eq(turn_ends & ~goes_on[0] & ~finish)
         with m.If(begins | goes_on[0]):
-            m.d.sync += self.valid.eq(1)
+            m.d.sync += walks.eq(1)
         with m.Elif(turn_ends):
-            m.d.sync += self.valid.eq(0)
+            m.d.sync += walks.eq(0)
 
-        m.d.sync += drain.eq(Mux(finish, latency - 1, Mux(drain != 0, drain - 1, 0)))
+        m.d.sync += drain.eq(Mux(finish, drains, Mux(drain != 0, drain - 1, 0)))
         m.d.comb += [
             again.eq((drain == 1) & (command.more_passes != 0)),
             self.last.eq((drain == 1) & (command.more_passes == 0)),
