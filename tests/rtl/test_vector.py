@@ -89,12 +89,13 @@ class Bench(Elaboratable):
 
 @dataclass
 class Times:
-    """Cycles of a command: its start, its end; the mask that it posts, and its reads of A, B and C."""
+    """Cycles of a command: its start, its end; the mask that it posts, its reads of A, B and C, and its writes."""
 
     start: int
     end: int = -1
     post: int = 0
     reads: list = field(default_factory=lambda: [0, 0, 0])
+    writes: int = 0
 
 
 def run(hw, flat, memory, *, gaps=None):
@@ -134,6 +135,8 @@ def run(hw, flat, memory, *, gaps=None):
                 wait = gaps(len(times)) if gaps else 0
             elif ready and wait:
                 wait -= 1
+            if ctx.get(unit.write.valid):
+                times[ended].writes += 1
             post = ctx.get(unit.port.post)
             if ctx.get(unit.port.ended):
                 times[ended].end, times[ended].post = cycle + 1, post
@@ -198,16 +201,22 @@ def compare(hw, flat, memory, defined=True, *, gaps=None):
         assert time.end == time.start + occupancy(hw, row) + HAND_OVER_CYCLES
         assert time.post == row[Field.POST]
         assert time.reads == reads_of(hw, row)
+        assert time.writes == groups_of(hw, row)
         if i and not gaps:
             assert time.start == times[i - 1].start + occupancy(hw, flat[i - 1])
     return found
 
 
+def groups_of(hw, row):
+    """Groups of a command, of all its passes: each is written once, after its last lap."""
+    lines = np.prod(row[[Field.COUNT_B, Field.COUNT_H, Field.COUNT_W]])
+    return int(row[Field.PASSES] * lines * -(-row[Field.COLUMNS] // hw.vector.lanes))
+
+
 def reads_of(hw, row):
     """How often each operand is read: once a group where the micro-operation has it."""
     op, mode = VectorOp(row[Field.OPCODE]), row[Field.FLAGS] >> 4 & 7
-    lines = np.prod(row[[Field.COUNT_B, Field.COUNT_H, Field.COUNT_W]])
-    groups = int(row[Field.PASSES] * lines * -(-row[Field.COLUMNS] // hw.vector.lanes))
+    groups = groups_of(hw, row)
     b = op in READS_B and (mode != BMode.SCALAR or op in LABELLED)
     c = op in SUMMING or op in (VectorOp.MULTIPLY_ADD, VectorOp.SELECT_EQUAL)
     return [groups * (op != VectorOp.SET), groups * b, groups * c]
@@ -480,6 +489,7 @@ def test_laps_keep_a_block_of_groups_for_lambda_cycles_each(op, count, blocks):
     cycles = 3 * count + 8 + (LAPS[op] - 1) * 8 * blocks + 3
     assert [t.end - t.start - HAND_OVER_CYCLES for t in times] == [cycles, cycles]
     assert times[1].start == cycles
+    assert [(t.reads, t.writes) for t in times] == [([3 * count, 0, 0], 3 * count)] * 2
     function = {VectorOp.EXP: exp, VectorOp.LOG: log, VectorOp.RECIPROCAL: reciprocal}.get(op, reciprocal_root)
     for i in range(count):
         assert found[0, 8 + i].tolist() == [function(bits(x)) for x in (1, 2, 3, 4, 5 + i)]
