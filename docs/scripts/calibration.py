@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from hwsim.cli import main as hwsim
-from hwsim.energy import load_energy_table
+from hwsim.energy import load_energy_table, price_list
 from hwsim.energy.scaling import scale
 from hwsim.hardware import load_accelerator
 from hwsim.report.files import json_text
@@ -110,6 +110,7 @@ def render(found: dict[str, dict[str, Any]]) -> str:
         "fa_180": f"{8 * first['full_adder']['pj']:.2g}",
         "fa_45": f"{8 * first['full_adder']['pj'] * scale(180, 45).value:.2g}",
         "fa_ratio": f"{8 * first['full_adder']['pj'] * scale(180, 45).value / 0.03:.1f}",
+        "lane": lane_table(found),
         "rows": rows_table(found),
         "skew": skew(found),
         "world": world_table(found),
@@ -131,7 +132,13 @@ def stream(summary: dict[str, Any], name: str, component: str = "PE") -> dict[st
 
 def interval(row: dict[str, Any]) -> str:
     """Value and bounds."""
-    return f"{float(row['value_pj']):.3g} [{float(row['low_pj']):.3g} … {float(row['high_pj']):.3g}]"
+    value, low, high = (figure(float(row[f"{bound}_pj"])) for bound in ("value", "low", "high"))
+    return f"{value} [{low} … {high}]"
+
+
+def figure(x: float) -> str:
+    """Three digits, or all before the point."""
+    return f"{x:,.0f}" if x >= 1000 else f"{x:.3g}"
 
 
 def pe_table(found: dict[str, dict[str, Any]]) -> str:
@@ -167,6 +174,23 @@ def half_zeros(summary: dict[str, Any]) -> str:
     """What zeros in half of the moving operands save of what random ones cost above the clock."""
     idle, half, random = (stream(summary, name)["value_pj"] for name in ("idle", "half zeros", "random"))
     return f"{(random - half) / (random - idle):.0%}"
+
+
+def lane_table(found: dict[str, dict[str, Any]]) -> str:
+    """A vector lane on what it was told to do, and the prices for it."""
+    names = ("int8", "bf16")
+    lines = ["| | " + " | ".join(f"{n} | priced" for n in names) + " |", "|---|" + "---:|---:|" * len(names)]
+    prices = {}
+    for name in names:
+        preset = load_accelerator(RUNS[name][0]).model_copy(update={"node_nm": 180.0})
+        prices[name] = price_list(preset, load_energy_table(TABLES / f"calibrated-180nm-{name}.csv"))
+    for what, action in (("add", "adds"), ("multiply", "muls"), ("multiply-add", "fmas"), ("idle", None)):
+        cells = []
+        for name in names:
+            priced = f"{prices[name][f'vector.{action}'].value_pj:.0f}" if action else "–"
+            cells.append(f"{interval(stream(found[name], what, 'vector lane'))} | {priced}")
+        lines.append(f"| {what} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
 
 
 def skew(found: dict[str, dict[str, Any]]) -> str:

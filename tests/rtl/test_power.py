@@ -13,14 +13,15 @@ from hwsim.hardware import load_accelerator
 from hwsim.numerics import add, from_format, multiply
 from hwsim_rtl.arithmetic.floats import FP8_OPERAND
 from hwsim_rtl.power.activity import LANES, simulate
-from hwsim_rtl.power.calibration import calibrate, find_library, table_text
-from hwsim_rtl.power.components import pe_component, small_components
+from hwsim_rtl.power.calibration import OSU018, calibrate, find_library, table_text
+from hwsim_rtl.power.components import lane_component, lane_streams, pe_component, skew_component, small_components
 from hwsim_rtl.power.gates import CENTRAL, STEP_NS, Assumptions, Weights, delays_of
 from hwsim_rtl.power.liberty import parse_liberty, postfix, read_liberty
 from hwsim_rtl.power.model import Point, fit
 from hwsim_rtl.power.netlist import Netlist, map_gates
 from hwsim_rtl.power.products import Product
 from hwsim_rtl.power.streams import STATISTICS, PeShape, operand_bits, pe_stream
+from hwsim_rtl.vector.stages import split
 
 CELLS = Path(__file__).with_name("cells.lib")
 TINY = read_liberty(CELLS)
@@ -149,6 +150,14 @@ def test_a_pulse_shorter_than_the_gate_is_swallowed():
     # the inverter's delay is the width of the pulse: the gate behind it passes it if it is as fast
     assert int(simulate(net, {"x": x}, delays=np.array([4, 4])).toggles[y, 0]) > 0
     assert int(simulate(net, {"x": x}, delays=np.array([4, 5])).toggles[y, 0]) == 0
+
+
+def test_a_number_is_the_word_of_a_port_for_all_cycles():
+    wide = [("x", "XOR2", {"A": 2, "B": 70, "Y": 71})]
+    ports = {"a": ("input", [2]), "b": ("input", list(range(3, 71))), "y": ("output", [71])}  # b has 68 bits
+    for number, expected in ((0, [0, 1]), (1 << 67, [1, 0]), ((1 << 67) - 1, [0, 1])):
+        activity = simulate(netlist(wide, ports), {"a": bits(0, 1), "b": number})
+        assert activity.outputs["y"][:, 9].tolist() == expected
 
 
 def test_delays_add_up_along_a_path():
@@ -312,6 +321,7 @@ def small(hw, cache, **options):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("hwsim_rtl.power.gates.STEP_NS", 1.0)  # every gate takes one step: sooner done
         patch.setattr("hwsim_rtl.power.calibration.small_components", without_multiplier)
+        patch.setattr("hwsim_rtl.power.calibration.lane_component", lambda _: skew_component())
         return calibrate(hw, find_library(str(CELLS), 65), recorded, held_out, cache, cycles=8, **options)
 
 
@@ -373,6 +383,23 @@ def test_the_model_finds_what_made_the_energies():
     assert model.errors(points)["b"] == pytest.approx((0, 0))
     off = Point("off", "made", points[0].statistics, points[0].energy_pj / 1.1)
     assert model.errors([off])["off"] == pytest.approx((0.1, 0.1))
+
+
+@pytest.mark.long
+def test_the_lane_at_its_gates_multiplies_and_adds(tmp_path):
+    hw = load_accelerator("edge-8x8-bf16")
+    lane, library = lane_component(hw), find_library(None, None).library
+    net = Netlist.of(map_gates(lane.text, lane.top, OSU018, tmp_path), lane.top, library)
+    streams = {s.name: s for s in lane_streams(np.random.default_rng(8), 16)}
+    latency = sum(split(hw)[1:])
+    for name, stream in streams.items():
+        z = simulate(net, stream.words).outputs["z"].astype(np.uint32)
+        a, b, c = (
+            np.ascontiguousarray(stream.words.get(n, stream.words["a"]).astype(np.uint32)).view(np.float32)
+            for n in "abc"
+        )
+        expected = {"idle": a, "add": add(a, b), "multiply": multiply(a, b), "multiply-add": add(multiply(a, b), c)}
+        assert (z[latency:] == expected[name].view(np.uint32)[:-latency]).all(), name
 
 
 def test_no_output_stationary_pe():

@@ -20,8 +20,11 @@ __all__ = ["LANES", "Activity", "Stimulus", "simulate"]
 #: Streams that are simulated together.
 LANES = _kernels.LANES
 
-#: By port: what it carries, ndarray of shape (cycles, 64), dtype uint64. Ports that are missing are 0.
-Stimulus = Mapping[str, NDArray[np.uint64]]
+_ALL = ~np.uint64(0)
+
+#: By port: what it carries, ndarray of shape (cycles, 64), dtype uint64, or one number of any width for all cycles and
+#: streams. Ports that are missing are 0.
+Stimulus = Mapping[str, NDArray[np.uint64] | int]
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,8 +58,8 @@ def simulate(
     ----------
     netlist : Netlist
         What is simulated. Registers begin at 0.
-    stimulus : mapping of str to ndarray of shape (cycles, 64)
-        Words of the input ports.
+    stimulus : mapping of str to ndarray of shape (cycles, 64), or to int
+        Words of the input ports; at least one of them by cycle.
     warm_cycles : int
         Cycles at the start that are not counted.
     delays : ndarray of shape (len(netlist.outputs),), optional
@@ -79,11 +82,16 @@ def simulate(
 
 def _packed(netlist: Netlist, stimulus: Stimulus) -> NDArray[np.uint64]:
     """Turn words per stream into bits of 64 streams: ndarray of shape (cycles, input bits)."""
-    cycles = max(len(words) for words in stimulus.values())
+    cycles = max(len(words) for words in stimulus.values() if not isinstance(words, int))
     columns = []
     for name in netlist.inputs:
-        words = stimulus.get(name, np.zeros((cycles, LANES), np.uint64))
-        for bit in range(len(netlist.ports[name])):
+        words = stimulus.get(name, 0)
+        width = len(netlist.ports[name])
+        if isinstance(words, int):
+            fixed = (_ALL if words >> bit & 1 else np.uint64(0) for bit in range(width))
+            columns += [np.full(cycles, word, np.uint64) for word in fixed]
+            continue
+        for bit in range(width):
             bits = ((words >> np.uint64(bit)) & np.uint64(1)).astype(np.uint8)
             columns.append(np.packbits(bits, axis=1, bitorder="little").view("<u8")[:, 0])
     return np.ascontiguousarray(np.stack(columns, axis=1), np.uint64)

@@ -25,6 +25,8 @@ from hwsim_rtl.power.activity import simulate
 from hwsim_rtl.power.components import (
     Component,
     array_format,
+    lane_component,
+    lane_streams,
     pe_component,
     skew_component,
     small_components,
@@ -169,6 +171,9 @@ def calibrate(
         if key not in {row[:3] for row in rows}:
             bounds = [float(found[0].total(bound).mean()) for bound in _BOUNDS]
             rows.append((*key, *bounds, f"{component.name}, {found[0].stream.name} operands"))
+    lane = lane_component(hw)
+    net, found = _measure(lane, lane_streams(rng, cycles // 4), cells, cache, say)  # large, and no data of its own
+    components[lane.name] = _described(net, found, ())
     points = {m.stream.name: Point(m.stream.name, m.stream.phase, m.stream.statistics, m.total()) for m in measured}
     fitted = [points[p.name] for p in (*training, *made)]
     return {
@@ -309,7 +314,9 @@ def _described(netlist: Netlist, measured: Sequence[_Measured], parts: Sequence[
 
 def _bytes(stream: Stream) -> NDArray[np.uint64]:
     """The low byte of what moves through a PE."""
-    low: NDArray[np.uint64] = stream.words["moving"] & np.uint64(0xFF)
+    moving = stream.words["moving"]
+    assert not isinstance(moving, int)
+    low: NDArray[np.uint64] = moving & np.uint64(0xFF)
     return low
 
 

@@ -1,4 +1,4 @@
-"""What is measured: the PE of an array, a lane's multiplier and adder, an address adder, a skew register."""
+"""What is measured: the PE of an array, a vector lane and units of it, an address adder, a skew register."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ from hwsim.errors import HwsimError
 from hwsim.hardware import Accelerator, Dataflow
 from hwsim.hardware.formats import array_formats
 from hwsim.numerics import to_format
+from hwsim.program import VectorOp
 from hwsim_rtl.arithmetic import Adder, Multiplier
 from hwsim_rtl.arithmetic.floats import FP8_OPERAND
 from hwsim_rtl.array.pe import StationaryPE
 from hwsim_rtl.array.skew import delayed
+from hwsim_rtl.dma.box import Geometry
 from hwsim_rtl.power.activity import LANES
 from hwsim_rtl.power.streams import Stream, Words
+from hwsim_rtl.vector.lane import HOW, MEANINGS, Lane
 from hwsim_rtl.vector.stages import split
 from hwsim_rtl.verilog import emit
 
@@ -27,6 +30,8 @@ __all__ = [
     "SKEW_CYCLES",
     "Component",
     "array_format",
+    "lane_component",
+    "lane_streams",
     "pe_component",
     "skew_component",
     "small_components",
@@ -106,6 +111,24 @@ def small_components(hw: Accelerator) -> dict[tuple[str, str, str], Component]:
     return {key: Component(name, emit(unit), unit.module_name) for key, (name, unit) in units.items()}
 
 
+def lane_component(hw: Accelerator) -> Component:
+    """Give one lane of the vector unit, with all that it can do."""
+    formats = tuple(format for format in Geometry.of(hw).formats if format != "fp32")
+    lane = Lane(hw.accumulator_format == "int32", formats, split(hw))
+    return Component("vector lane", emit(lane), lane.module_name)
+
+
+def lane_streams(rng: np.random.Generator, cycles: int = 128) -> list[Stream]:
+    """Give what a lane does on normal fp32 numbers: nothing, then an operation in every cycle."""
+    cycles += _WARM_CYCLES
+    found = [_stream("idle", {"a": np.zeros((cycles, LANES), np.uint64)})]
+    for op in (VectorOp.ADD, VectorOp.MULTIPLY, VectorOp.MULTIPLY_ADD):
+        how = HOW.const({name: int(op in ops) for name, ops in MEANINGS.items()}).as_value().value
+        numbers = {name: _normal(rng, (cycles, LANES)) for name in ("a", "b", "c")}
+        found.append(_stream(op.name.lower().replace("_", "-"), {**numbers, "how": how}))
+    return found
+
+
 def words_stream(row: tuple[str, str, str], rng: np.random.Generator, cycles: int = 128) -> Stream:
     """Give the operands of a unit of `small_components`: normal numbers, or addresses that go on by strides."""
     cycles += _WARM_CYCLES
@@ -115,11 +138,16 @@ def words_stream(row: tuple[str, str, str], rng: np.random.Generator, cycles: in
         places = (np.arange(cycles, dtype=np.uint64)[:, None] * strides) & np.uint64(0xFFFFFFFF)
         return _stream("addresses", {"x": places, "y": np.broadcast_to(strides, shape).copy()})
     names = ("a", "b") if row[1] == "mul" else ("x", "y")
-    numbers = {name: to_format(rng.normal(size=shape).astype(np.float32), "fp32") for name in names}
-    return _stream("random", {n: v.view(np.uint32).astype(np.uint64) for n, v in numbers.items()})
+    return _stream("random", {name: _normal(rng, shape) for name in names})
 
 
-def _stream(name: str, words: Mapping[str, Words]) -> Stream:
+def _normal(rng: np.random.Generator, shape: tuple[int, int]) -> Words:
+    """Bits of normal fp32 numbers."""
+    bits: Words = to_format(rng.normal(size=shape).astype(np.float32), "fp32").view(np.uint32).astype(np.uint64)
+    return bits
+
+
+def _stream(name: str, words: Mapping[str, Words | int]) -> Stream:
     return Stream(name, "made", words, _WARM_CYCLES, np.zeros((LANES, 0)))
 
 

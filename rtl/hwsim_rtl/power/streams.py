@@ -59,8 +59,8 @@ class Stream:
     ----------
     name, phase : str
         Of the product.
-    words : mapping of str to ndarray of shape (cycles, 64), dtype uint64
-        By input port.
+    words : mapping of str to ndarray of shape (cycles, 64), dtype uint64, or to int
+        By input port, as `hwsim_rtl.power.activity.simulate` takes them.
     warm_cycles : int
         Cycles at the start in which the first stationary operands are loaded.
     statistics : ndarray of shape (64, len(STATISTICS)), dtype float64
@@ -69,7 +69,7 @@ class Stream:
 
     name: str
     phase: str
-    words: Mapping[str, Words]
+    words: Mapping[str, Words | int]
     warm_cycles: int
     statistics: NDArray[np.float64]
 
