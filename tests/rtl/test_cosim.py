@@ -9,11 +9,13 @@ from __future__ import annotations
 import shutil
 import subprocess
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from hwsim.hardware import Accelerator
 from hwsim.program import Field, Unit, VectorOp
 from hwsim_rtl.control import Fault
 from hwsim_rtl.cosim import (
@@ -268,11 +270,17 @@ def test_more_random_programs(name, cache):
         assert all(r.equal for r in results), explain(results)
 
 
+@lru_cache
+def drawn_machines() -> list[Accelerator]:
+    """Twenty of them; to find out whether the RTL takes a machine, it is built."""
+    return random_machines(20, seed=11)
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("number", range(20))
 def test_random_machines(number, cache):
     """Shapes from 2 × 2 to 16 × 16."""
-    hw = random_machines(20, seed=11)[number]
+    hw = drawn_machines()[number]
     results = cosimulate(hw, random_programs(hw, 90, seed=number), cache)
     assert all(r.equal for r in results), explain(results)
 
