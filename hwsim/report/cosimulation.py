@@ -20,8 +20,8 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
 from hwsim.report.files import check_file, check_folder, json_text
-from hwsim.report.training import energy_text, title_of
-from hwsim.report.units import quantity, scale
+from hwsim.report.training import add_energy, energy_text, title_of
+from hwsim.report.units import quantity
 from hwsim.values.training import Training
 
 __all__ = [
@@ -248,37 +248,20 @@ def draw_cosim_training(trained: CosimTrainingResult, path: Path) -> None:
     # matplotlib is needed by --out alone and takes a second to import.
     from matplotlib.ticker import MaxNLocator
 
-    from hwsim.report.plots import BLUE, ORANGE, _figure, _save
+    from hwsim.report.plots import BLUE, _figure, _save
 
-    training, steps = trained.training, trained.steps
+    steps = trained.steps
     at = np.arange(1, len(steps) + 1)
     figure, left = _figure(9.0, 5.0)
     left.plot(at, [step.loss for step in steps], color=BLUE, linewidth=5, alpha=0.3, label="simulator")
     left.plot(
         at, [step.rtl_loss for step in steps], color="black", linewidth=0.9, marker=".", markersize=5, label="RTL"
     )
-    left.set_xlabel(f"training steps of {training.step.batch} samples")
-    left.set_ylabel("training loss, cross-entropy [nat]", color=BLUE)
     left.set_xlim(0, len(steps) + 1)
     left.xaxis.set_major_locator(MaxNLocator(integer=True))
-    left.set_ylim(bottom=0)
-    left.grid(alpha=0.3)
-    value, low, high = training.energy_by_step_pj() * 1e-12
-    factor, unit = scale(float(high[-1]), "J")
-    right = left.twinx()
-    right.fill_between(at, low * factor, high * factor, color=ORANGE, alpha=0.2, label="its interval")
-    right.plot(at, value * factor, color=ORANGE, linewidth=1.8, label="energy so far")
-    right.set_ylabel(f"energy of training so far [{unit}]", color=ORANGE)
-    right.set_ylim(bottom=0)
-    right.spines["top"].set_visible(False)
-    handles, labels = (a + b for a, b in zip(left.get_legend_handles_labels(), right.get_legend_handles_labels()))  # noqa: B905
-    figure.legend(handles, labels, loc="lower center", ncols=4, frameon=False)
     cycles = sum(step.rtl_cycles for step in steps)
     verdict = f"{trained.mismatches:,} steps differ" if trained.mismatches else "every bit and every cycle equal"
-    left.set_title(
-        f"{len(steps):,} steps in Verilog, {cycles:,} cycles: {verdict}\n", loc="left", fontsize=11.5, fontweight="bold"
-    )
-    left.text(0, 1.015, title_of(training), transform=left.transAxes, fontsize=9, color="#444444", va="bottom")
+    add_energy(figure, left, trained.training, f"{len(steps):,} steps in Verilog, {cycles:,} cycles: {verdict}")
     _save(figure, path, bottom=0.07)
 
 

@@ -27,6 +27,7 @@ __all__ = [
     "TRAIN_SCHEMA",
     "TrainingDisplay",
     "accuracy_sentence",
+    "add_energy",
     "check_training_folder",
     "draw_training",
     "energy_text",
@@ -136,7 +137,7 @@ def write_training(training: Training, folder: Path, summary: dict[str, Any]) ->
 def draw_training(training: Training, path: Path) -> None:
     """Draw loss (left axis) and energy so far (right axis, with its interval) against steps."""
     # matplotlib is needed by --out alone and takes a second to import.
-    from hwsim.report.plots import BLUE, ORANGE, _figure, _save
+    from hwsim.report.plots import BLUE, _figure, _save
 
     figure, left = _figure(9.0, 5.0)
     steps = np.arange(1, training.steps + 1)
@@ -144,9 +145,30 @@ def draw_training(training: Training, path: Path) -> None:
     middles = [record.steps - (training.steps_per_epoch - 1) / 2 for record in training.records]
     means = [record.loss for record in training.records]
     left.plot(middles, means, color=BLUE, marker="o", markersize=3.5, label="mean of each epoch")
+    left.set_xlim(0, training.steps)
+    last = training.records[-1]
+    title = f"Test accuracy {last.test_accuracy:.2f} % after {energy_text(_energies(last))}"
+    add_energy(figure, left, training, title)
+    _save(figure, path, bottom=0.07)
+
+
+def add_energy(figure: Any, left: Any, training: Training, title: str) -> None:
+    """Finish a figure of loss against steps: the energy so far on a right axis, with its interval, legend and titles.
+
+    Parameters
+    ----------
+    figure, left : matplotlib Figure and Axes
+        With the loss drawn.
+    training : Training
+        With one step or more.
+    title : str
+        In bold; what was trained stands below it.
+    """
+    from hwsim.report.plots import BLUE, ORANGE
+
+    steps = np.arange(1, training.steps + 1)
     left.set_xlabel(f"training steps of {training.step.batch} samples")
     left.set_ylabel("training loss, cross-entropy [nat]", color=BLUE)
-    left.set_xlim(0, training.steps)
     left.set_ylim(bottom=0)
     left.grid(alpha=0.3)
     value, low, high = training.energy_by_step_pj() * 1e-12
@@ -159,15 +181,8 @@ def draw_training(training: Training, path: Path) -> None:
     right.spines["top"].set_visible(False)
     handles, labels = (a + b for a, b in zip(left.get_legend_handles_labels(), right.get_legend_handles_labels()))  # noqa: B905
     figure.legend(handles, labels, loc="lower center", ncols=4, frameon=False)
-    last = training.records[-1]
-    left.set_title(
-        f"Test accuracy {last.test_accuracy:.2f} % after {energy_text(_energies(last))}\n",
-        loc="left",
-        fontsize=11.5,
-        fontweight="bold",
-    )
+    left.set_title(f"{title}\n", loc="left", fontsize=11.5, fontweight="bold")
     left.text(0, 1.015, title_of(training), transform=left.transAxes, fontsize=9, color="#444444", va="bottom")
-    _save(figure, path, bottom=0.07)
 
 
 class TrainingDisplay:
