@@ -35,7 +35,7 @@ from hwsim.workload import (
 )
 from hwsim.workload.graph import Graph, Op, Phase, Role
 
-__all__ = ["GemmResult", "gemm", "simulate", "spans"]
+__all__ = ["GemmResult", "gemm", "live_bytes", "simulate", "spans", "training_step"]
 
 #: Largest product that `gemm` takes: counts are kept exactly in 64-bit integers and floats.
 MOST_MACS = 1 << 53
@@ -132,9 +132,7 @@ def simulate(
             ".softmax_cross_entropy() or .mean_squared_error()"
         )
     hw = hardware if isinstance(hardware, Accelerator) else load_accelerator(hardware)
-    chosen = default_precision(hw) if precision is None else precision_of(precision)
-    hw = hw.with_format(chosen.operand_format)
-    step = with_precision(training_graph(graph, optimizer, chosen.master_weights), chosen)
+    step, hw = training_step(graph, hw, optimizer, precision)
     prices = price_list(hw, energy_table)
     alike: dict[tuple[Any, ...], OpResult] = {}
     keys = [plan_key(op, step) for op in step.ops]
@@ -165,6 +163,22 @@ def simulate(
         forward_macs_per_sample=forward // graph.batch,
         ops=tuple(results),
         memory_bytes=memory,
+    )
+
+
+def training_step(
+    graph: Graph, hw: Accelerator, optimizer: Any = "momentum", precision: Precision | str | Path | None = None
+) -> tuple[Graph, Accelerator]:
+    """Give the training step of a network with its formats, and the accelerator with the array that they need.
+
+    Raises
+    ------
+    HwsimError
+        As `simulate`.
+    """
+    chosen = default_precision(hw) if precision is None else precision_of(precision)
+    return with_precision(training_graph(graph, optimizer, chosen.master_weights), chosen), hw.with_format(
+        chosen.operand_format
     )
 
 
@@ -319,6 +333,11 @@ def _with_fetch(result: OpResult, hw: Accelerator, prices: PriceList) -> OpResul
         stall_cycles=stalls,
         cycles_by_component=components,
     )
+
+
+def live_bytes(step: Graph, hw: Accelerator) -> int:
+    """Give the largest number of live DRAM bytes of a training step, without the program."""
+    return int(np.sum(list(_memory(step, hw, 0).values()), axis=0).max())
 
 
 def _own_parameters(op: Op, step: Graph) -> int:

@@ -14,7 +14,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from hwsim.energy.actions import ACTIONS
 from hwsim.energy.rules import RULES, PricingContext
-from hwsim.energy.scaling import Estimate
 from hwsim.energy.table import EnergyTable, load_energy_table
 from hwsim.errors import HwsimError
 from hwsim.hardware import Accelerator
@@ -175,8 +174,12 @@ def _price_list(accelerator: Accelerator, table: EnergyTable) -> PriceList:
             f"no energy rule for action '{missing[0]}'; nothing is free: add a rule in hwsim/energy/rules.py"
         )
     context = PricingContext(accelerator, table)
-    return PriceList(tuple(_priced(action, *RULES[action].price(context)) for action in ACTIONS))
+    return PriceList(tuple(_priced(action, context) for action in ACTIONS))
 
 
-def _priced(action: str, price: Estimate, derivation: str) -> PricedAction:
-    return PricedAction(action, price.value, price.low, price.high, derivation, price.sources)
+def _priced(action: str, context: PricingContext) -> PricedAction:
+    rule = RULES[action]
+    price = rule.price(context)
+    return PricedAction(
+        action, float(price.value), float(price.low), float(price.high), rule.derivation(context), price.sources
+    )

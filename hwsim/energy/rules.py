@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
 
+import numpy as np
+
 from hwsim.energy.scaling import Estimate, scale
 from hwsim.energy.sram import leakage_pj_per_byte_ns, read_pj_per_byte, write_to_read_ratio
 from hwsim.energy.table import EnergyTable
@@ -59,9 +61,13 @@ DEVICE_BYTES_PER_S = MappingProxyType({"DDR4-2400": 19.2e9, "LPDDR4-2400": 4.8e9
 
 @dataclass(frozen=True)
 class Rule:
-    """Price and derivation of one action on an accelerator, and why the price is uncertain."""
+    """Price of one action on an accelerator, its derivation in words, and why the price is uncertain.
 
-    price: Callable[[PricingContext], tuple[Estimate, str]]
+    `price` takes columns as well: numbers of the accelerator may be arrays of many points (`PricingContext`).
+    """
+
+    price: Callable[[PricingContext], Estimate]
+    derivation: Callable[[PricingContext], str]
     uncertain: str
 
 
@@ -95,7 +101,11 @@ def operation_energy(table: EnergyTable, component: str, action: str, format_or_
 
 
 class PricingContext:
-    """What the rules ask for: an accelerator's parts priced with one table, each worked out once."""
+    """What the rules ask for: an accelerator's parts priced with one table, each worked out once.
+
+    The accelerator may be one of columns: sizes and the clock arrays of many points, format, node and kind of DRAM
+    those of all of them. Estimates then hold arrays.
+    """
 
     def __init__(self, accelerator: Accelerator, table: EnergyTable) -> None:
         self.hw, self.table = accelerator, table
@@ -180,115 +190,86 @@ class PricingContext:
         """Energy of an SRAM write ÷ that of a read."""
         return write_to_read_ratio(self.table)
 
+    @cached_property
+    def dram_devices(self) -> float:
+        """Whole devices of the kind of DRAM that give the bandwidth."""
+        return np.ceil(self.hw.dram_bytes_per_s / DEVICE_BYTES_PER_S[self.hw.dram.kind])  # type: ignore[no-any-return]
 
-def _macs(c: PricingContext) -> tuple[Estimate, str]:
-    return c.mac, f"mul {c.hw.array.operand_format} + add {c.hw.accumulator_format}"
+    @cached_property
+    def sram_bytes(self) -> int:
+        """On-chip memory [bytes]."""
+        return self.hw.scratchpad.capacity_bytes + self.hw.accumulator.capacity_bytes
+
+    @cached_property
+    def transistors(self) -> int:
+        """Transistors of PEs and lanes, about."""
+        return (
+            self.hw.pes * PE_TRANSISTORS[self.hw.array.operand_format] + self.hw.vector.lanes * PE_TRANSISTORS["fp32"]
+        )
+
+    @cached_property
+    def leaking_mw(self) -> Estimate:
+        """Leakage of memories, PEs and lanes [mW, that is pJ per ns]."""
+        like_bytes = self.transistors / BYTE_TRANSISTORS
+        logic = Estimate(like_bytes, like_bytes / 2, like_bytes * 2, _TRANSISTORS_SOURCE)
+        held = Estimate(self.sram_bytes, self.sram_bytes, self.sram_bytes)
+        return leakage_pj_per_byte_ns(self.table, self.hw.node_nm) * (held + logic)
 
 
-def _gated_macs(c: PricingContext) -> tuple[Estimate, str]:
-    return c.gated_mac, "idle/active ratio of the prototype × mac, its hops counted apart; 0 if gated"
+def _specials(c: PricingContext) -> Estimate:
+    lookup = read_pj_per_byte(c.table, SPECIAL_TABLE_BYTES, c.hw.node_nm) * 8
+    return lookup + _fma(c) * SPECIAL_FMAS + _lane_operation(c, c.fp32_add)
 
 
-def _hop_bytes(c: PricingContext) -> tuple[Estimate, str]:
-    return c.hop, "register write and wire to the next PE, per byte"
+def _lane_operation(c: PricingContext, operation: Estimate) -> Estimate:
+    return operation + c.hop * 12
 
 
-def _idle_pe_cycles(c: PricingContext) -> tuple[Estimate, str]:
-    return c.idle_pe, f"idle/active ratio of the prototype × (mac + {c.hop_bytes_per_mac} hop bytes); 0 if gated"
+def _fma(c: PricingContext) -> Estimate:
+    return c.fp32_mul + c.fp32_add + c.hop * 16
 
 
-def _scratchpad(c: PricingContext) -> str:
+def _converts(c: PricingContext) -> Estimate:
+    add = Estimate(c.fp32_add.value, min(c.int32_add.low, c.fp32_add.value), c.fp32_add.high, c.fp32_add.sources)
+    return add + c.hop * (4 + c.hw.operand_bytes)
+
+
+def _background(c: PricingContext) -> Estimate:
+    return c.dram("background_ns") * (c.dram_devices * c.cycle_ns)
+
+
+def _commands(c: PricingContext) -> Estimate:
+    return c.hop * (2 * COMMAND_BYTES) + c.int32_add * COMMAND_ADDS
+
+
+def _unit_cycles(c: PricingContext) -> Estimate:
+    return (c.int32_add + c.hop * 4) * UNIT_ADDS
+
+
+def _leakage(c: PricingContext) -> Estimate:
+    return c.leaking_mw * c.cycle_ns + c.idle_pe * c.hw.pes * CLOCK_TREE
+
+
+def _scratchpad_words(c: PricingContext) -> str:
     kib = c.hw.scratchpad.capacity_bytes / c.hw.scratchpad.banks / 1024
     return f"SRAM fit at a bank of {kib:g} KiB, line of {c.hw.scratchpad_line_bytes} bytes"
 
 
-def _accumulator(c: PricingContext) -> str:
+def _accumulator_words(c: PricingContext) -> str:
     kib = c.hw.accumulator.capacity_bytes / 2 / 1024
     return f"SRAM fit at a half of {kib:g} KiB, line of {4 * c.hw.array.cols} bytes"
 
 
-def _scratchpad_read(c: PricingContext) -> tuple[Estimate, str]:
-    return c.scratchpad_read, _scratchpad(c)
-
-
-def _scratchpad_write(c: PricingContext) -> tuple[Estimate, str]:
-    return c.scratchpad_read * c.write_ratio, f"{_scratchpad(c)}, × write/read"
-
-
-def _accumulator_read(c: PricingContext) -> tuple[Estimate, str]:
-    return c.accumulator_read, _accumulator(c)
-
-
-def _accumulator_write(c: PricingContext) -> tuple[Estimate, str]:
-    return c.accumulator_read * c.write_ratio, f"{_accumulator(c)}, × write/read"
-
-
-def _adds(c: PricingContext) -> tuple[Estimate, str]:
-    return c.fp32_add + c.hop * 12, "add fp32 + 12 register bytes"
-
-
-def _muls(c: PricingContext) -> tuple[Estimate, str]:
-    return c.fp32_mul + c.hop * 12, "mul fp32 + 12 register bytes"
-
-
-def _fmas(c: PricingContext) -> tuple[Estimate, str]:
-    return c.fp32_mul + c.fp32_add + c.hop * 16, "mul fp32 + add fp32 + 16 register bytes"
-
-
-def _specials(c: PricingContext) -> tuple[Estimate, str]:
-    lookup = read_pj_per_byte(c.table, SPECIAL_TABLE_BYTES, c.hw.node_nm) * 8
-    return lookup + _fmas(c)[0] * SPECIAL_FMAS + _adds(c)[0], "8-byte lookup in 2 KiB + 2 (1 to 5) fmas + 1 add"
-
-
-def _converts(c: PricingContext) -> tuple[Estimate, str]:
-    add = Estimate(c.fp32_add.value, min(c.int32_add.low, c.fp32_add.value), c.fp32_add.high, c.fp32_add.sources)
-    register_bytes = 4 + c.hw.operand_bytes
-    return add + c.hop * register_bytes, f"add fp32 (int32 at least) + {register_bytes} register bytes"
-
-
-def _dram_read(c: PricingContext) -> tuple[Estimate, str]:
-    return c.dram("read_byte"), f"{c.hw.dram.kind} read, without activations"
-
-
-def _dram_write(c: PricingContext) -> tuple[Estimate, str]:
-    return c.dram("write_byte"), f"{c.hw.dram.kind} write, without activations"
-
-
-def _activations(c: PricingContext) -> tuple[Estimate, str]:
-    return c.dram("activation"), f"{c.hw.dram.kind} row activation and precharge"
-
-
-def _background(c: PricingContext) -> tuple[Estimate, str]:
-    devices = math.ceil(c.hw.dram_bytes_per_s / DEVICE_BYTES_PER_S[c.hw.dram.kind])
+def _background_words(c: PricingContext) -> str:
     unit = {"DDR4-2400": "rank", "LPDDR4-2400": "x16 channel", "HBM2": "stack"}[c.hw.dram.kind]
-    derivation = f"{devices} {unit}{'s' if devices > 1 else ''} of {c.hw.dram.kind}, {c.cycle_ns:.3g} ns"
-    return c.dram("background_ns") * (devices * c.cycle_ns), derivation
+    devices = c.dram_devices
+    return f"{devices:g} {unit}{'s' if devices > 1 else ''} of {c.hw.dram.kind}, {c.cycle_ns:.3g} ns"
 
 
-def _commands(c: PricingContext) -> tuple[Estimate, str]:
-    fifo = c.hop * (2 * COMMAND_BYTES)
-    return fifo + c.int32_add * COMMAND_ADDS, f"{COMMAND_BYTES} bytes through a FIFO + 20 (8 to 60) int32 adds"
-
-
-def _fetch_bytes(c: PricingContext) -> tuple[Estimate, str]:
-    return c.dram("read_byte"), f"{c.hw.dram.kind} read, without activations"
-
-
-def _unit_cycles(c: PricingContext) -> tuple[Estimate, str]:
-    return (c.int32_add + c.hop * 4) * UNIT_ADDS, "6 (2 to 12) int32 adds with their registers"
-
-
-def _leakage(c: PricingContext) -> tuple[Estimate, str]:
-    sram_bytes = c.hw.scratchpad.capacity_bytes + c.hw.accumulator.capacity_bytes
-    transistors = c.hw.pes * PE_TRANSISTORS[c.hw.array.operand_format] + c.hw.vector.lanes * PE_TRANSISTORS["fp32"]
-    like_bytes = transistors / BYTE_TRANSISTORS
-    logic = Estimate(like_bytes, like_bytes / 2, like_bytes * 2, _TRANSISTORS_SOURCE)
-    leaking = leakage_pj_per_byte_ns(c.table, c.hw.node_nm) * (Estimate(sram_bytes, sram_bytes, sram_bytes) + logic)
-    leaking, clock = leaking * c.cycle_ns, c.idle_pe * c.hw.pes * CLOCK_TREE
-    milliwatts = leaking.value / c.cycle_ns
-    return leaking + clock, (
-        f"{sram_bytes / 1024:g} KiB of SRAM + {transistors / 1e6:.3g} M logic transistors: {milliwatts:.3g} mW; "
-        "+ clock tree"
+def _leakage_words(c: PricingContext) -> str:
+    return (
+        f"{c.sram_bytes / 1024:g} KiB of SRAM + {c.transistors / 1e6:.3g} M logic transistors: "
+        f"{c.leaking_mw.value:.3g} mW; + clock tree"
     )
 
 
@@ -298,25 +279,69 @@ _HOP_REASON = "between an adder bit and Eyeriss' hop of two MACs; no primary sou
 _LOGIC_REASON = "scaling between the nodes of the sources, each printed to one or two digits"
 
 RULES: dict[str, Rule] = {
-    "array.macs": Rule(_macs, _LOGIC_REASON),
-    "array.gated_macs": Rule(_gated_macs, "whether the clock is gated with the operands is open: down to 0"),
-    "array.hop_bytes": Rule(_hop_bytes, _HOP_REASON),
-    "array.idle_pe_cycles": Rule(_idle_pe_cycles, "clock gating is not modelled: the interval goes down to 0"),
-    "scratchpad.read_bytes": Rule(_scratchpad_read, _SRAM_REASON),
-    "scratchpad.write_bytes": Rule(_scratchpad_write, _SRAM_REASON),
-    "accumulator.read_bytes": Rule(_accumulator_read, _SRAM_REASON),
-    "accumulator.write_bytes": Rule(_accumulator_write, _SRAM_REASON),
-    "vector.adds": Rule(_adds, _HOP_REASON),
-    "vector.muls": Rule(_muls, _HOP_REASON),
-    "vector.fmas": Rule(_fmas, _HOP_REASON),
-    "vector.specials": Rule(_specials, "the number of multiply-adds per function is an estimate, 1 to 5"),
-    "vector.converts": Rule(_converts, _HOP_REASON),
-    "dram.read_bytes": Rule(_dram_read, _DRAM_REASON),
-    "dram.write_bytes": Rule(_dram_write, _DRAM_REASON),
-    "dram.activations": Rule(_activations, "configurations of one DRAM kind differ by a factor of 2.5"),
-    "dram.background_cycles": Rule(_background, "whether the DRAM powers down between accesses is not modelled"),
-    "control.commands": Rule(_commands, _HOP_REASON),
-    "control.fetch_bytes": Rule(_fetch_bytes, _DRAM_REASON),
-    "control.unit_cycles": Rule(_unit_cycles, "the adders and registers of an address generator are an estimate"),
-    "leakage.cycles": Rule(_leakage, "low-standby-power against high-performance transistors: a factor of 100"),
+    "array.macs": Rule(
+        lambda c: c.mac, lambda c: f"mul {c.hw.array.operand_format} + add {c.hw.accumulator_format}", _LOGIC_REASON
+    ),
+    "array.gated_macs": Rule(
+        lambda c: c.gated_mac,
+        lambda c: "idle/active ratio of the prototype × mac, its hops counted apart; 0 if gated",
+        "whether the clock is gated with the operands is open: down to 0",
+    ),
+    "array.hop_bytes": Rule(lambda c: c.hop, lambda c: "register write and wire to the next PE, per byte", _HOP_REASON),
+    "array.idle_pe_cycles": Rule(
+        lambda c: c.idle_pe,
+        lambda c: f"idle/active ratio of the prototype × (mac + {c.hop_bytes_per_mac} hop bytes); 0 if gated",
+        "clock gating is not modelled: the interval goes down to 0",
+    ),
+    "scratchpad.read_bytes": Rule(lambda c: c.scratchpad_read, _scratchpad_words, _SRAM_REASON),
+    "scratchpad.write_bytes": Rule(
+        lambda c: c.scratchpad_read * c.write_ratio, lambda c: f"{_scratchpad_words(c)}, × write/read", _SRAM_REASON
+    ),
+    "accumulator.read_bytes": Rule(lambda c: c.accumulator_read, _accumulator_words, _SRAM_REASON),
+    "accumulator.write_bytes": Rule(
+        lambda c: c.accumulator_read * c.write_ratio, lambda c: f"{_accumulator_words(c)}, × write/read", _SRAM_REASON
+    ),
+    "vector.adds": Rule(
+        lambda c: _lane_operation(c, c.fp32_add), lambda c: "add fp32 + 12 register bytes", _HOP_REASON
+    ),
+    "vector.muls": Rule(
+        lambda c: _lane_operation(c, c.fp32_mul), lambda c: "mul fp32 + 12 register bytes", _HOP_REASON
+    ),
+    "vector.fmas": Rule(_fma, lambda c: "mul fp32 + add fp32 + 16 register bytes", _HOP_REASON),
+    "vector.specials": Rule(
+        _specials,
+        lambda c: "8-byte lookup in 2 KiB + 2 (1 to 5) fmas + 1 add",
+        "the number of multiply-adds per function is an estimate, 1 to 5",
+    ),
+    "vector.converts": Rule(
+        _converts, lambda c: f"add fp32 (int32 at least) + {4 + c.hw.operand_bytes} register bytes", _HOP_REASON
+    ),
+    "dram.read_bytes": Rule(
+        lambda c: c.dram("read_byte"), lambda c: f"{c.hw.dram.kind} read, without activations", _DRAM_REASON
+    ),
+    "dram.write_bytes": Rule(
+        lambda c: c.dram("write_byte"), lambda c: f"{c.hw.dram.kind} write, without activations", _DRAM_REASON
+    ),
+    "dram.activations": Rule(
+        lambda c: c.dram("activation"),
+        lambda c: f"{c.hw.dram.kind} row activation and precharge",
+        "configurations of one DRAM kind differ by a factor of 2.5",
+    ),
+    "dram.background_cycles": Rule(
+        _background, _background_words, "whether the DRAM powers down between accesses is not modelled"
+    ),
+    "control.commands": Rule(
+        _commands, lambda c: f"{COMMAND_BYTES} bytes through a FIFO + 20 (8 to 60) int32 adds", _HOP_REASON
+    ),
+    "control.fetch_bytes": Rule(
+        lambda c: c.dram("read_byte"), lambda c: f"{c.hw.dram.kind} read, without activations", _DRAM_REASON
+    ),
+    "control.unit_cycles": Rule(
+        _unit_cycles,
+        lambda c: "6 (2 to 12) int32 adds with their registers",
+        "the adders and registers of an address generator are an estimate",
+    ),
+    "leakage.cycles": Rule(
+        _leakage, _leakage_words, "low-standby-power against high-performance transistors: a factor of 100"
+    ),
 }

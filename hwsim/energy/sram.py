@@ -60,7 +60,7 @@ class SramFit:
         node = min(max(node_nm, self.nodes[0]), self.nodes[1])
         value = self.factor * (size_bytes / REFERENCE_BYTES) ** self.size_exponent
         value *= (node / REFERENCE_NM) ** self.node_exponent
-        beyond = max(size_bytes / self.sizes[1], self.sizes[0] / size_bytes, 1.0)
+        beyond = np.maximum(np.maximum(size_bytes / self.sizes[1], self.sizes[0] / size_bytes), 1.0)
         error = self.error * beyond**SIZE_EXPONENT_ERROR
         return Estimate(value, value / error, value * error, self.sources) * scale(node, node_nm)
 

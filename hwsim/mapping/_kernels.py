@@ -12,7 +12,7 @@ from numba import njit
 
 from hwsim.timing._kernels import HAND_OVER_CYCLES, time_rows
 
-__all__ = ["MAX_ITEMS", "SPEC", "TILE", "emit", "search", "sizes_of"]
+__all__ = ["MAX_ITEMS", "SPEC", "TILE", "emit", "least_bank_lines", "search", "sizes_of"]
 
 #: Digest of hwsim/timing/_kernels.py, whose code is compiled into `search`: a change there must change this file too,
 #: or numba would go on using what it compiled before (tests/rules/test_kernels.py).
@@ -886,7 +886,8 @@ def _candidates(s, m, tiles, bounds, beats):  # type: ignore[no-untyped-def]
 def search(s, m, best, rows, steps, busy, stalls):  # type: ignore[no-untyped-def]
     """Find the tiling with the fewest cycles, then the fewest beats; exact over `_candidates` and two store deferrals.
 
-    Writes the winner to `best` (9,); gives (cycles, candidates, timed), cycles −1 if nothing fits.
+    Writes the winner to `best` (9,); gives (cycles, candidates, timed), cycles −1 if nothing fits. Among equals the
+    one with the least bound wins, then the first: so a winner stays the winner when candidates beside it are taken away.
     """
     limit = MOST_CANDIDATES
     tiles = np.empty((limit, 9), np.int64)
@@ -895,7 +896,7 @@ def search(s, m, best, rows, steps, busy, stalls):  # type: ignore[no-untyped-de
     found = _candidates(s, m, tiles, bounds, beats)
     if found == 0:
         return -1, 0, 0
-    order = np.argsort(bounds[:found])
+    order = np.argsort(bounds[:found], kind="mergesort")  # stable: of equal tilings the first candidate wins
     none = np.empty((0, 3), np.int64)
     record, record_beats, timed = 1 << 60, 1 << 60, 0
     t = np.empty(9, np.int64)
@@ -916,3 +917,31 @@ def search(s, m, best, rows, steps, busy, stalls):  # type: ignore[no-untyped-de
                 record, record_beats = cycles, beats[i]
                 best[:] = t
     return record, found, timed
+
+
+@njit(cache=True)
+def least_bank_lines(s, m, t):  # type: ignore[no-untyped-def]
+    """Lines that every bank of the scratchpad must have for a tiling to fit; more do not hurt."""
+    dims = np.empty((3, 4), np.int64)
+    costs = np.zeros(16, np.int64)
+    _extents(s, t, dims)
+    least = 1
+    for ep in range(2):
+        for en in range(2):
+            for ec in range(2):
+                if (
+                    (ep and not dims[0, 3]) or (not ep and not dims[0, 2])
+                    or (en and not dims[1, 3]) or (not en and not dims[1, 2])
+                    or (ec and not dims[2, 3]) or (not ec and not dims[2, 2])
+                ):  # fmt: skip
+                    continue
+                _tile_costs(s, m, t, dims, ep, en, ec, costs)
+                low, high = 0, max(costs[X_SPACE], costs[O_SPACE], 1)
+                while low + 1 < high:
+                    middle = (low + high) // 2
+                    if 2 * _up(costs[X_SPACE], middle) + 2 * _up(costs[O_SPACE], middle) <= m[BANKS]:
+                        high = middle
+                    else:
+                        low = middle
+                least = max(least, high)
+    return least

@@ -30,7 +30,10 @@ __all__ = [
     "conv_segments",
     "gemm_segment",
     "kernels_are_compiled",
+    "least_bank_lines",
     "machine_vector",
+    "scratchpad_too_small",
+    "smallest_bank_lines",
     "tile_segment",
 ]
 
@@ -134,25 +137,47 @@ def tile_segment(segment: MatrixSegment, hw: Accelerator, name: str) -> Tiling:
     return Tiling(Program(items[:used].copy(), steps[:moved].copy()), int(cycles), tile, candidates, timed)
 
 
+def least_bank_lines(segment: MatrixSegment, hw: Accelerator, tile: Mapping[str, int]) -> int:
+    """Lines per bank of the scratchpad down to which a tiling fits, everything else unchanged.
+
+    The search gives the same tiling for every scratchpad between this and the one it was found with: fewer lines only
+    take candidates away, and neither cycles nor counts of one depend on them.
+    """
+    vector = np.array([tile[name] for name in _kernels.TILE], np.int64)
+    return int(_kernels.least_bank_lines(np.array(segment.values, np.int64), machine_vector(hw), vector))
+
+
+def smallest_bank_lines(segment: MatrixSegment, hw: Accelerator) -> int | None:
+    """Lines per bank with which some tiling fits, everything else unchanged; None if no scratchpad is large enough."""
+    machine = machine_vector(hw)
+    machine[_kernels.BANK_LINES] = 1
+    return _smallest_that_fits(np.array(segment.values, np.int64), machine, _kernels.BANK_LINES)
+
+
+def scratchpad_too_small(name: str, have_bytes: int, need_bytes: int) -> str:
+    """Say that no tile fits the scratchpad, and what would do."""
+    return (
+        f"{name}: one tile must fit the scratchpad, {have_bytes} bytes; the smallest that would do has "
+        f"{need_bytes} bytes, {need_bytes - have_bytes} more"
+    )
+
+
 def _too_small(spec: NDArray[np.int64], machine: NDArray[np.int64], hw: Accelerator, name: str) -> str:
     """Say which memory no tile fits, and the smallest one that would do with everything else unchanged."""
-    fields = {"scratchpad": _kernels.BANK_LINES, "accumulator": _kernels.SUM_LINES}
-    line_bytes = {
-        "scratchpad": hw.scratchpad.banks * hw.scratchpad_line_bytes,
-        "accumulator": 2 * 4 * hw.array.cols,
-    }
-    have = {"scratchpad": hw.scratchpad.capacity_bytes, "accumulator": hw.accumulator.capacity_bytes}
-    for memory, field in fields.items():
-        lines = _smallest_that_fits(spec, machine, field)
-        if lines is not None:
-            need = lines * line_bytes[memory]
-            return (
-                f"{name}: one tile must fit the {memory}, {have[memory]} bytes; the smallest that would do has "
-                f"{need} bytes, {need - have[memory]} more"
-            )
+    scratchpad, accumulator = hw.scratchpad.capacity_bytes, hw.accumulator.capacity_bytes
+    lines = _smallest_that_fits(spec, machine, _kernels.BANK_LINES)
+    if lines is not None:
+        return scratchpad_too_small(name, scratchpad, lines * hw.scratchpad.banks * hw.scratchpad_line_bytes)
+    lines = _smallest_that_fits(spec, machine, _kernels.SUM_LINES)
+    if lines is not None:
+        need = lines * 2 * 4 * hw.array.cols
+        return (
+            f"{name}: one tile must fit the accumulator, {accumulator} bytes; the smallest that would do has "
+            f"{need} bytes, {need - accumulator} more"
+        )
     return (
-        f"{name}: one tile must fit the scratchpad, {have['scratchpad']} bytes, and the accumulator, "
-        f"{have['accumulator']} bytes; both must be larger"
+        f"{name}: one tile must fit the scratchpad, {scratchpad} bytes, and the accumulator, "
+        f"{accumulator} bytes; both must be larger"
     )
 
 
@@ -165,7 +190,8 @@ def _smallest_that_fits(spec: NDArray[np.int64], machine: NDArray[np.int64], fie
         tried[field] = value
         return bool(_kernels._candidates(spec, tried, *space))
 
-    low = high = int(machine[field])
+    high = int(machine[field])
+    low = high - 1
     while not fits(high):
         low, high = high, 2 * high
         if high > 1 << 40:

@@ -32,7 +32,7 @@ from hwsim.program import (
 )
 from hwsim.workload.graph import Graph, Op, Role, Tensor
 
-__all__ = ["OpPlan", "Stored", "plan_key", "plan_op", "plan_segments"]
+__all__ = ["Lowering", "OpPlan", "Stored", "lower_op", "plan_key", "plan_op", "plan_segments", "set_formats"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,28 +73,49 @@ def plan_key(op: Op, graph: Graph) -> tuple[Any, ...]:
     )
 
 
+@dataclass(frozen=True)
+class Lowering:
+    """What an op becomes, before tiling: matrix segments, then streams, and how their operands are stored."""
+
+    segments: tuple[MatrixSegment, ...]
+    streams: tuple[Stream, ...]
+    stored: tuple[Stored, ...]
+
+
+def lower_op(op: Op, graph: Graph, hw: Accelerator) -> Lowering:
+    """Say which segments an op becomes. They do not depend on the scratchpad's capacity.
+
+    Raises
+    ------
+    HwsimError
+        No lowering for the op's kind, or a format that the array does not have.
+    """
+    tensors = operands_of(op, graph)
+    stored = tuple(Stored(format_of(t, hw), t.rounding) for t in tensors)
+    matrix = _matrix_segments(op, tensors, hw)
+    if matrix is not None:
+        for tensor, how in zip(tensors, stored, strict=True):
+            _check_operand(op, tensor, how.format, hw)
+        segments, streams = matrix
+        return Lowering(tuple(segments), tuple(streams), stored)
+    if op.kind not in STREAMS:
+        raise HwsimError(
+            f"no lowering for op '{op.kind}' (node '{op.name}'); cut the graph before it or add one in "
+            "hwsim/mapping/vector.py"
+        )
+    return Lowering((), tuple(STREAMS[op.kind](op, tensors, hw)), stored)
+
+
 def plan_op(op: Op, graph: Graph, hw: Accelerator) -> OpPlan:
-    """Lower an op.
+    """Lower an op and tile it.
 
     Raises
     ------
     HwsimError
         No lowering for the op's kind, a format that the array does not have, or no tile fits the memories.
     """
-    tensors = operands_of(op, graph)
-    stored = [Stored(format_of(t, hw), t.rounding) for t in tensors]
-    matrix = _matrix_segments(op, tensors, hw)
-    if matrix is not None:
-        for tensor, how in zip(tensors, stored, strict=True):
-            _check_operand(op, tensor, how.format, hw)
-        segments, streams = matrix
-        return plan_segments(segments, streams, hw, op.name, stored)
-    if op.kind not in STREAMS:
-        raise HwsimError(
-            f"no lowering for op '{op.kind}' (node '{op.name}'); cut the graph before it or add one in "
-            "hwsim/mapping/vector.py"
-        )
-    return plan_segments([], STREAMS[op.kind](op, tensors, hw), hw, op.name, stored)
+    lowering = lower_op(op, graph, hw)
+    return plan_segments(lowering.segments, lowering.streams, hw, op.name, lowering.stored)
 
 
 def _check_operand(op: Op, tensor: Tensor, format: str, hw: Accelerator) -> None:
@@ -116,8 +137,8 @@ class Stored:
 
 
 def plan_segments(
-    segments: list[MatrixSegment],
-    streams: list[Stream],
+    segments: Sequence[MatrixSegment],
+    streams: Sequence[Stream],
     hw: Accelerator,
     name: str,
     stored: Sequence[Stored] | None = None,
@@ -145,12 +166,12 @@ def plan_segments(
         words.append(f"{size} {stream.unit} of {prod(stream.outers) * stream.size}")
         tiles.append({"SIZE": size})
     for program in programs:
-        _set_formats(program, stored)
+        set_formats(program, stored)
     mapping = "; ".join(dict.fromkeys(words)) or "a view, no command"
     return OpPlan(tuple(programs), cycles, mapping, tuple(tiles))
 
 
-def _set_formats(program: Program, stored: Sequence[Stored]) -> None:
+def set_formats(program: Program, stored: Sequence[Stored]) -> None:
     """Write into every command the formats of its operands, and how its result is rounded."""
     items = program.items
     codes = np.array([FORMAT_CODES[s.format] for s in stored])

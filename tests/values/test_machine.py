@@ -14,7 +14,7 @@ from hwsim.errors import HwsimError
 from hwsim.hardware import Dataflow, load_accelerator
 from hwsim.mapping import _kernels, gemm_segment, plan_segments
 from hwsim.mapping.matrix import machine_vector
-from hwsim.mapping.plan import Stored, _set_formats
+from hwsim.mapping.plan import Stored, set_formats
 from hwsim.numerics import FLOATS, Lfsr, from_format, matmul, storage_dtype, to_format
 from hwsim.program import FIELDS, Field, MoveField, Program, Semaphore, Unit
 from hwsim.values.machine import Core, Machine, order_of
@@ -443,7 +443,7 @@ def test_int8_sums_beyond_the_exact_range_of_fp32(flow):
     vectors = np.array(segment.values), machine_vector(gemm.hw), np.array(list(tile.values()))
     used, moved = _kernels.emit(*vectors, items, steps)
     program = Program(items[:used].copy(), steps[:moved].copy())
-    _set_formats(program, [Stored("int8"), Stored("int8"), Stored("fp32")])
+    set_formats(program, [Stored("int8"), Stored("int8"), Stored("fp32")])
     flat = program.expand()
     assert (flat[:, Field.UNIT] == Unit.MATRIX).sum() == 1
     rng = np.random.default_rng(4)

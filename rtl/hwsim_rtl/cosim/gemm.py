@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from hwsim.hardware import Accelerator
-from hwsim.mapping.plan import Stored, _set_formats
+from hwsim.mapping.plan import Stored, set_formats
 from hwsim.program import FORMAT_CODES, Field, Unit
 from hwsim.simulate import gemm
 from hwsim_rtl.cosim.program import CosimProgram
@@ -33,7 +33,7 @@ def gemm_program(m: int, k: int, n: int, hw: Accelerator, *, seed: int = 1) -> C
         If a size is below 1, no tile fits, or the RTL has too few bits for it.
     """
     program, format = gemm(m, k, n, hw).program, hw.array.operand_format
-    _set_formats(program, [Stored(format)] * 3)
+    set_formats(program, [Stored(format)] * 3)
     flat = program.expand()
     unit, operand = flat[:, Field.UNIT], flat[:, Field.OPERAND]
     at, tensors = 0, {}

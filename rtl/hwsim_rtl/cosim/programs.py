@@ -20,7 +20,7 @@ from hwsim.mapping import MatrixSegment, conv_segments, gemm_segment
 from hwsim.mapping import _kernels as kernels
 from hwsim.mapping.layout import format_of, stored_bytes
 from hwsim.mapping.matrix import machine_vector
-from hwsim.mapping.plan import Stored, _set_formats
+from hwsim.mapping.plan import Stored, set_formats
 from hwsim.program import (
     COMMAND_BYTES,
     FIELDS,
@@ -283,7 +283,7 @@ def random_tiling(
         out = "fp32" if segment["OUT_BYTES"] == 4 else str(rng.choice(formats))
         stored += [Stored("fp32")] * bool(segment["BIAS"])
         stored.append(Stored(out, str(rng.choice(["nearest", "stochastic"]))))
-        _set_formats(program, stored)
+        set_formats(program, stored)
         return segment, program, stored
     raise HwsimError(f"{hw.name}: no tile of a random segment fits it; make its memories larger")
 
