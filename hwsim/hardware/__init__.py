@@ -11,6 +11,7 @@ from hwsim.hardware.accelerator import (
     Dram,
     Scratchpad,
     Vector,
+    describe_error,
     load_accelerator,
     preset_names,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "Dram",
     "Scratchpad",
     "Vector",
+    "describe_error",
     "load_accelerator",
     "preset_names",
 ]

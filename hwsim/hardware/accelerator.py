@@ -26,6 +26,7 @@ __all__ = [
     "Dram",
     "Scratchpad",
     "Vector",
+    "describe_error",
     "load_accelerator",
     "preset_names",
 ]
@@ -293,7 +294,7 @@ class Accelerator(_Part):
         try:
             return Accelerator.model_validate(described)
         except ValidationError as error:
-            raise HwsimError(f"'{described['name']}': {_one_sentence(error)}") from None
+            raise HwsimError(f"'{described['name']}': {describe_error(error)}") from None
 
 
 def preset_names() -> tuple[str, ...]:
@@ -328,10 +329,11 @@ def load_accelerator(name_or_path: str | Path) -> Accelerator:
     except tomllib.TOMLDecodeError as error:
         raise HwsimError(f"'{text}' is not valid TOML: {error}") from None
     except ValidationError as error:
-        raise HwsimError(f"'{text}': {_one_sentence(error)}") from None
+        raise HwsimError(f"'{text}': {describe_error(error)}") from None
 
 
-def _one_sentence(error: ValidationError) -> str:
+def describe_error(error: ValidationError) -> str:
+    """Say in one sentence what is wrong with a description: the first of its errors."""
     first: Any = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])
     message = first["msg"].removeprefix("Value error, ")

@@ -887,7 +887,7 @@ def search(s, m, best, rows, steps, busy, stalls):  # type: ignore[no-untyped-de
     """Find the tiling with the fewest cycles, then the fewest beats; exact over `_candidates` and two store deferrals.
 
     Writes the winner to `best` (9,); gives (cycles, candidates, timed), cycles −1 if nothing fits. Among equals the
-    one with the least bound wins, then the first: so a winner stays the winner when candidates beside it are taken away.
+    one with the least bound wins, then the first: a winner stays the winner when candidates beside it are taken away.
     """
     limit = MOST_CANDIDATES
     tiles = np.empty((limit, 9), np.int64)
