@@ -16,6 +16,7 @@ from hwsim.hardware import Accelerator, describe_error
 
 __all__ = [
     "FIELDS",
+    "FLOATS",
     "MEASURED",
     "PRICE_FIELDS",
     "SCRATCHPAD",
@@ -31,6 +32,8 @@ __all__ = [
 SCRATCHPAD = "scratchpad.capacity_bytes"
 #: Fields that only change prices; programs do not see them.
 PRICE_FIELDS = ("clock_mhz", "node_nm", "dram.kind")
+#: Fields that are not whole numbers.
+FLOATS = ("clock_mhz", "node_nm")
 WORKLOAD_FIELDS = ("model", "batch", "precision", "optimizer", "recompute")
 #: Columns that evaluation gives, numbers all of them.
 MEASURED = (

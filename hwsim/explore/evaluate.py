@@ -22,6 +22,7 @@ from hwsim.energy.rules import RULES, PricingContext
 from hwsim.errors import HwsimError
 from hwsim.explore.columns import (
     FIELDS,
+    FLOATS,
     MEASURED,
     PRICE_FIELDS,
     SCRATCHPAD,
@@ -54,7 +55,6 @@ class _Counted:
     """A workload's counts on every point."""
 
     weight: float
-    samples: int | NDArray[np.int64]
     counts: NDArray[np.float64]
     memory: NDArray[np.float64]
     parameters: NDArray[np.float64]
@@ -124,9 +124,13 @@ class Evaluator:
         return pa.table(table)
 
     def _build(
-        self, model: str, batch: int, optimizer: str, precision: str | None, recompute: str, hw: Accelerator
-    ) -> tuple[Graph, Accelerator]:
-        return training_step(self.networks(model, batch), hw, optimizer, precision, recompute)
+        self, model: str, batch: int, optimizer: str, precision: str | None, recompute: str, operand_format: str
+    ) -> tuple[Graph, str]:
+        """Give a training step, and the operand format that it needs on an accelerator of this one."""
+        hw = accelerator_of(self.space.base, {"array.operand_format": operand_format, SCRATCHPAD: _ROOMY})
+        more = {} if recompute == "none" else {"recompute": recompute}
+        step, fitted = training_step(self.networks(model, batch), hw, optimizer, precision, **more)
+        return step, fitted.array.operand_format
 
     def _counted(self, points: _Points, workload: Workload) -> _Counted:
         """Count a workload on every point; points with an error get 0 and keep their first error."""
@@ -149,19 +153,16 @@ class Evaluator:
                     points.fail(chosen[at == i], sentence)
             counts[chosen], memory[chosen] = totals.counts[at], totals.peak_memory_bytes[at]
             parameters[chosen], batches[chosen] = step.parameters, step.batch
-        return _Counted(workload.weight, 0, counts, memory, parameters, batches)
+        return _Counted(workload.weight, counts, memory, parameters, batches)
 
-    def _step(
-        self, points: _Points, chosen: NDArray[np.int64], values: Mapping[str, Any]
-    ) -> tuple[Graph, Accelerator]:
+    def _step(self, points: _Points, chosen: NDArray[np.int64], values: Mapping[str, Any]) -> tuple[Graph, Accelerator]:
         """Graph and accelerator of a run of points; its format is then the points' format."""
         fields = {name: value for name, value in values.items() if name in FIELDS}
         hw = accelerator_of(self.space.base, {**fields, SCRATCHPAD: _ROOMY})
         workload = {name: values[name] for name in WORKLOAD_FIELDS}
         if workload["model"] is None:
             raise HwsimError("no model is named")
-        step, fitted = self._graph(**workload, hw=_only_format(self.space.base, hw))
-        made = fitted.array.operand_format
+        step, made = self._graph(**workload, operand_format=hw.array.operand_format)
         taken = points.formats[chosen[0]]
         if taken is not None and taken != made:
             raise HwsimError(f"the workloads need arrays for {taken} and for {made}; give them one operand format")
@@ -176,7 +177,7 @@ class Evaluator:
         prices = _prices(hw, self.energies, len(chosen))
         counts = sum(c.weight * c.counts for c in counted)
         assert isinstance(counts, np.ndarray)
-        joules = np.einsum("na,ran->ra n".replace(" ", ""), counts, prices) * 1e-12
+        joules = np.einsum("na,ran->ran", counts, prices) * 1e-12
         by_component = _OF_COMPONENT @ joules[0]
         energy, low, high = joules.sum(axis=1)
         cycles = counts[:, _INDEX["leakage.cycles"]]
@@ -298,16 +299,6 @@ def _prices(hw: Accelerator, table: EnergyTable, size: int) -> NDArray[np.float6
     return prices
 
 
-def _only_format(base: Accelerator, hw: Accelerator) -> Accelerator:
-    """What a graph sees of an accelerator: the format of its operands."""
-    return base if base.array == hw.array else replace_format(base, hw.array.operand_format)
-
-
-def replace_format(base: Accelerator, operand_format: str) -> Accelerator:
-    """Give an accelerator with another operand format and memory enough for it."""
-    return accelerator_of(base, {"array.operand_format": operand_format, SCRATCHPAD: _ROOMY})
-
-
 def _at(counted: _Counted, chosen: NDArray[np.int64]) -> _Counted:
     return replace(
         counted,
@@ -325,7 +316,11 @@ def _plain(value: Any) -> Any:
 
 
 def _arrow(name: str, column: NDArray[Any]) -> pa.Array:
+    """Give a knob's column in the type that the field has, whatever the values of this chunk."""
     if is_text(name):
         return pa.array(column.tolist(), pa.string())
-    whole = column.dtype.kind in "iub" or bool(np.all(column == np.floor(column)) and name not in ("clock_mhz", "node_nm"))
-    return pa.array(column.astype(np.int64 if whole else np.float64))
+    if name in FLOATS:
+        return pa.array(column.astype(np.float64))
+    numbers = column.astype(np.float64)
+    whole = np.isfinite(numbers) & (numbers == np.floor(numbers)) & (np.abs(numbers) < 2**53)
+    return pa.array(np.where(whole, numbers, 0).astype(np.int64), mask=~whole)

@@ -133,14 +133,17 @@ class Space:
     @cached_property
     def digest(self) -> str:
         """SHA-256 of all that decides a point's figures."""
-        described = {
+        return hashlib.sha256(json.dumps(self.described(), sort_keys=True).encode()).hexdigest()
+
+    def described(self) -> dict[str, Any]:
+        """Give all that decides a point's figures, for JSON."""
+        return {
             "base": self.base.model_dump(mode="json"),
             "workloads": [vars(w) for w in self.workloads],
             "knobs": [[k.name, list(k.values), k.expression and k.expression.text] for k in self.knobs],
             "constraints": [c.expression.text for c in self.constraints],
             "objectives": list(self.objectives),
         }
-        return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
 
     def columns(self, numbers: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
         """Give the knobs of points: name → ndarray of shape (n,); numbers as float64 or int64, texts as objects."""

@@ -78,6 +78,15 @@ class _Staircase:
 
 
 @dataclass(frozen=True, eq=False)
+class _Step:
+    """A training step, held so that its identity names it; its ops that differ, and live bytes by layout."""
+
+    step: Graph
+    ops: list[tuple[Op, Any, int]]
+    live_bytes: dict[Hashable, int]
+
+
+@dataclass(frozen=True, eq=False)
 class _Sizes:
     """Capacities of the scratchpad, ascending [bytes], and the lines of a bank with each."""
 
@@ -98,9 +107,8 @@ class Structures:
     """Counts training steps, and remembers what it has measured; one for a process."""
 
     def __init__(self) -> None:
-        self._ops = _Memory[list[tuple[Op, Any, int]]](64)
+        self._steps = _Memory[_Step](256)
         self._lowered = _Memory[Lowering](REMEMBERED)
-        self._live = _Memory[int](REMEMBERED)
         self._segments = _Memory[_Staircase](REMEMBERED)
         self._streams = _Memory["NDArray[np.float64] | str"](REMEMBERED)
 
@@ -121,14 +129,18 @@ class Structures:
         parts: list[_Part] = []
         fixed = np.zeros(len(ACTIONS))
         fixed[_PER_CYCLE] += first_dispatch_cycles(hw)
-        for op, key, times in self._ops.get(id(step), lambda: _distinct(step)):
+        known = self._steps.get(id(step), lambda: _Step(step, _distinct(step), {}))
+        for op, key, times in known.ops:
             failed = self._count(op, key, times, step, hw, sizes, parts, fixed, errors)
             if failed is not None:
                 errors = [error or failed for error in errors]
                 break
         counts = _added_up(parts, fixed, np.array([error is None for error in errors]))
-        live = self._live.get((id(step), hw.array.operand_format, hw.dram.beat_bytes), lambda: live_bytes(step, hw))
-        return Totals(counts, live + counts[:, _COMMANDS] * COMMAND_BYTES, tuple(errors))
+        layout = (hw.array.operand_format, hw.dram.beat_bytes)
+        if layout not in known.live_bytes:
+            known.live_bytes[layout] = live_bytes(step, hw)
+        memory = known.live_bytes[layout] + counts[:, _COMMANDS] * COMMAND_BYTES
+        return Totals(counts, memory, tuple(errors))
 
     def _count(
         self,
