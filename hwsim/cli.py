@@ -1,4 +1,4 @@
-"""The command line: `hwsim step`, `train`, `gemm`, `synth`, `calibrate`, `cosim`, `models`, `presets` and `explain`.
+"""The command line: `hwsim step`, `train`, `gemm`, `sweep`, `synth`, `calibrate`, `cosim`, `models` and others.
 
 Bad input ends with one sentence on stderr and exit code 2, an interrupt with 130. Heavy modules are imported in the
 command that needs them, so that help and lists come at once.
@@ -605,6 +605,94 @@ def cosim_train(
         raise typer.Exit(1)
     if len(trained.steps) < asked:
         raise _InterruptedError(f"interrupted after step {len(trained.steps):,} of {asked:,}; those before are equal")
+
+
+@app.command()
+def sweep(
+    space: Annotated[str, typer.Argument(metavar="SPACE.toml", help="Knobs, workloads, constraints, objectives.")],
+    out: Annotated[str, typer.Option("--out", metavar="DIR", help="Write parts, front, pictures and page there.")],
+    search: Annotated[
+        str, typer.Option("--search", metavar="NAME", help="grid, random, nsga2, nsga3, tpe or qmc.")
+    ] = "grid",
+    points: Annotated[
+        int | None, typer.Option("--points", metavar="N", parser=_count, help="Points of a search but the grid.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of what is drawn.")] = 1,
+    chunk: Annotated[int, typer.Option("--chunk", metavar="N", parser=_count, help="Points of a part.")] = 65_536,
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", metavar="N", parser=_count, help="Processes. [default: one per core]"),
+    ] = None,
+    scheduler: Annotated[
+        str | None, typer.Option("--scheduler", metavar="tcp://…", help="Running Dask scheduler, instead of processes.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the sweep in --out.")] = False,
+    energy_table: Annotated[
+        str | None,
+        typer.Option("--energy-table", metavar="FILE.csv", help="Energies over the quoted ones; `hwsim calibrate`."),
+    ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option("--against", metavar="DIR", help="Grid sweep of the same space: how good is this front?"),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the space, estimate the time, and end.")] = False,
+    json: JsonFile = None,
+) -> None:
+    """Evaluate every point of a design space, exactly, and show the front.
+
+    Ctrl-C loses at most the chunks in flight; --resume goes on.
+    """
+    for module in ("distributed", "moocore", "optuna", "pyarrow", "scipy"):
+        if find_spec(module) is None:
+            raise HwsimError(f"a sweep needs {module}, which is missing; install it: pip install 'hwsim[sweep]'")
+    if out == "":
+        raise HwsimError("--out must name a folder; it is empty")
+    _check_outputs(None, json)
+    from hwsim.energy import load_energy_table
+    from hwsim.explore import Plan, analyse, estimate_seconds, load_space, quality, run_sweep
+    from hwsim.report.sweep import print_space, print_sweep, sweep_summary, write_sweep
+    from hwsim_models import build
+
+    described = load_space(space)
+    table = None if energy_table is None else load_energy_table(energy_table)
+    plan = Plan(search, points, seed, chunk)
+    console = _console(stderr=json == "-")
+    print_space(described, console)
+    _say_if_compiling()
+    count = workers or os.cpu_count() or 1
+    console.print(estimate_seconds(described, build, plan, count, table).sentence())
+    if dry_run:
+        return
+    from hwsim.report.progress import SweepDisplay
+
+    with SweepDisplay(_console(stderr=True)) as display:
+        parts = run_sweep(
+            described,
+            Path(out),
+            build,
+            plan,
+            workers=workers,
+            scheduler=scheduler,
+            resume=resume,
+            energy_table=table,
+            progress=display,
+        )
+    found = analyse(described, parts)
+    notes = {"Search": plan.sentence(described), "Digest": described.digest[:16]}
+    reached = None
+    if against is not None:
+        reached = quality(described, found, Path(against))
+        notes["Hypervolume"] = f"{reached:.1%} of that of the exhaustive front"
+    written = write_sweep(described, found, Path(out), notes)
+    summary = {**sweep_summary(described, found, written), "hypervolume_ratio": reached}
+
+    def tables(console: Console) -> None:
+        print_sweep(described, found, console)
+        if reached is not None:
+            console.print(f"\nHypervolume: {reached:.2%} of that of the exhaustive front in {against}")
+        console.print(f"\nWrote {', '.join(path.name for path in written)} into {out}")
+
+    _give(json, lambda: summary, tables)
 
 
 @app.command()

@@ -238,6 +238,7 @@ class _Pass:
         feasible = np.logical_and.reduce(holds) if holds else np.ones(len(table), bool)
         feasible &= _booleans(table)
         self._find_best(table, holds, feasible)
+        self._add_sensitivity(table)
         self.drawn = _drawn([self.drawn, table.filter(pa.array(_first_by_hash(table, SHOWN)))], SHOWN)
         table = table.filter(pa.array(feasible))
         self.feasible += len(table)
@@ -245,7 +246,6 @@ class _Pass:
             return
         both = table if self.front is None else pa.concat_tables([self.front, _front(table, self.space.objectives)])
         self.front = _front(both, self.space.objectives)
-        self._add_sensitivity(table)
 
     def _constraints(self, table: pa.Table) -> list[NDArray[np.bool_]]:
         """Whether each constraint on columns holds, point by point."""
@@ -321,7 +321,7 @@ class _Pass:
                 mean = sums[i] / count[i]
                 spread = max(squares[i] / count[i] - mean**2, 0.0)
                 between = float(groups.count[there] @ (means[:, i] - mean) ** 2) / count[i]
-                share = min(between / spread, 1.0) if spread > 1e-24 else 0.0
+                share = min(float(between / spread), 1.0) if spread > 1e-24 else 0.0
                 yield Sensitivity(name, objective, float(np.exp(np.ptp(means[:, i]))), share)
 
 

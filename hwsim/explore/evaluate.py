@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, reduce
+from operator import add
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from hwsim.area import area_list
+from hwsim.area import part_areas
 from hwsim.energy import ACTIONS, COMPONENTS, EnergyTable, load_energy_table
 from hwsim.energy.actions import component_of
 from hwsim.energy.rules import RULES, PricingContext
@@ -184,7 +185,7 @@ class Evaluator:
         time = cycles / (np.asarray(hw.clock_mhz, np.float64) * 1e6)
         samples = sum(c.weight * c.batch for c in counted)
         macs = counts[:, _INDEX["array.macs"]]
-        area = area_list(hw).total
+        area = reduce(add, part_areas(hw).values())
         return {
             "cycles": cycles,
             "time_s": time,

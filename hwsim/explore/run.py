@@ -64,11 +64,19 @@ class Plan:
 
     def numbers(self, space: Space) -> int:
         """How many points are looked at."""
+        if self.search not in SEARCHES:
+            raise HwsimError(f"unknown search '{self.search}'; choose one of {', '.join(SEARCHES)}")
         if self.search == "grid":
             return space.size
         if self.points is None:
             raise HwsimError(f"a {self.search} search needs the number of points: --points N")
         return min(self.points, space.size) if self.search == "random" else self.points
+
+    def sentence(self, space: Space) -> str:
+        """Say it in words."""
+        if self.search == "grid":
+            return f"grid, all {space.size:,} points"
+        return f"{self.search}, {self.numbers(space):,} of {space.size:,} points, seed {self.seed}"
 
 
 def run_sweep(
@@ -206,8 +214,12 @@ def _workers(workers: int | None, scheduler: str | None) -> Iterator[_Submit]:
     if scheduler is None and count <= 1:
         yield lambda tasks: ((k, _evaluate(*arguments)) for k, arguments in tasks)
         return
+    import logging
+
     from distributed import Client, LocalCluster
 
+    # A worker that is slow to end, and that a nanny then ends, is no news.
+    logging.getLogger("distributed").setLevel(logging.ERROR)
     if scheduler is None:
         cluster = LocalCluster(
             n_workers=count, threads_per_worker=1, processes=True, dashboard_address=None, memory_limit=None
