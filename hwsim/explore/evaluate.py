@@ -35,17 +35,18 @@ from hwsim.explore.columns import (
 )
 from hwsim.explore.space import Space, Workload
 from hwsim.explore.structure import Structures, with_scratchpad
-from hwsim.hardware import Accelerator
+from hwsim.hardware import Accelerator, Dataflow
 from hwsim.simulate import training_step
+from hwsim.workload import precision_of
 from hwsim.workload.graph import Graph
+from hwsim.workload.optimizers import optimizer_of
 
-__all__ = ["Evaluator", "Networks"]
+__all__ = ["Evaluator", "Networks", "check_names"]
 
 #: Builds a network: name and batch → forward graph; `hwsim_models.build` is one.
 Networks = Callable[[str, int], Graph]
 
 _INDEX = {name: i for i, name in enumerate(ACTIONS)}
-_OF_COMPONENT = np.array([[component_of(a) == c for a in ACTIONS] for c in COMPONENTS], np.float64)
 #: What all points of one price list share.
 _COMMON = ("array.operand_format", "array.dataflow", "node_nm", "dram.kind")
 _ROOMY = 1 << 40  # bytes of scratchpad that any bank has a line in
@@ -60,6 +61,32 @@ class _Counted:
     memory: NDArray[np.float64]
     parameters: NDArray[np.float64]
     batch: NDArray[np.float64]
+
+
+def check_names(space: Space, networks: Networks) -> None:
+    """Refuse names of a workload that nothing has, before a sweep finds an error at every point.
+
+    Raises
+    ------
+    HwsimError
+        Unknown model, optimizer or precision: where it is named, and what there is.
+    """
+    checks: dict[str, Callable[[str], Any]] = {
+        "model": lambda name: networks(name, 1),
+        "optimizer": optimizer_of,
+        "precision": precision_of,
+    }
+    for field, check in checks.items():
+        named = [(f"workload {i + 1}", getattr(w, field)) for i, w in enumerate(space.workloads)]
+        for knob in space.axes:
+            if knob.name == field:
+                named += [(f"knob '{field}' (line {knob.line})", value) for value in knob.values]
+        for where, name in named:
+            try:
+                if name is not None:
+                    check(name)
+            except HwsimError as error:
+                raise HwsimError(f"{where}: {error}") from None
 
 
 class Evaluator:
@@ -175,15 +202,11 @@ class Evaluator:
     ) -> dict[str, NDArray[np.float64]]:
         """Figures of points that share format, dataflow, node and DRAM."""
         hw = points.accelerator(chosen)
-        prices = _prices(hw, self.energies, len(chosen))
-        counts = sum(c.weight * c.counts for c in counted)
-        assert isinstance(counts, np.ndarray)
-        joules = np.einsum("na,ran->ran", counts, prices) * 1e-12
-        by_component = _OF_COMPONENT @ joules[0]
-        energy, low, high = joules.sum(axis=1)
+        counts = reduce(add, (c.weight * c.counts for c in counted))
+        (energy, low, high), by_component = _energies(hw, self.energies, counts)
         cycles = counts[:, _INDEX["leakage.cycles"]]
         time = cycles / (np.asarray(hw.clock_mhz, np.float64) * 1e6)
-        samples = sum(c.weight * c.batch for c in counted)
+        samples = reduce(add, (c.weight * c.batch for c in counted))
         macs = counts[:, _INDEX["array.macs"]]
         area = reduce(add, part_areas(hw).values())
         return {
@@ -192,7 +215,7 @@ class Evaluator:
             "energy_j": energy,
             "energy_low_j": low,
             "energy_high_j": high,
-            **{f"energy_{c}_j": column for c, column in zip(COMPONENTS, by_component, strict=True)},
+            **{f"energy_{c}_j": column for c, column in by_component.items()},
             "power_w": energy / time,
             "edp_js": energy * time,
             "area_mm2": area.value,
@@ -201,7 +224,7 @@ class Evaluator:
             "samples_per_s": samples / time,
             "energy_per_sample_j": energy / samples,
             "macs": macs,
-            "parameters": sum(c.parameters for c in counted),
+            "parameters": reduce(add, (c.parameters for c in counted)),
             "dram_bytes": counts[:, _INDEX["dram.read_bytes"]] + counts[:, _INDEX["dram.write_bytes"]],
             "peak_memory_bytes": np.max([c.memory for c in counted], axis=0),
             "utilization": macs / (np.asarray(hw.pes, np.float64) * cycles),
@@ -286,18 +309,28 @@ class _Points:
                 fields[name] = _plain(column[chosen[0]]) if is_text(name) else np.asarray(column[chosen], np.float64)
         if "node_nm" in fields:
             fields["node_nm"] = float(fields["node_nm"][0])
+        if "array.dataflow" in fields:
+            fields["array.dataflow"] = Dataflow(fields["array.dataflow"])
         fields["array.operand_format"] = self.formats[chosen[0]]
         return columns_accelerator(self.space.base, fields)
 
 
-def _prices(hw: Accelerator, table: EnergyTable, size: int) -> NDArray[np.float64]:
-    """Prices of points that share format, node and DRAM: ndarray of shape (3, actions, n) [pJ]."""
+def _energies(
+    hw: Accelerator, table: EnergyTable, counts: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], dict[str, NDArray[np.float64]]]:
+    """Give energies [J] of points that share format, node and DRAM: value, low and high, and the value by component.
+
+    Actions are added up one after the other, so that a point's figures do not depend on the points beside it.
+    """
     context = PricingContext(hw, table)
-    prices = np.empty((3, len(ACTIONS), size))
+    total = np.zeros((3, len(counts)))
+    by_component = {component: np.zeros(len(counts)) for component in COMPONENTS}
     for i, action in enumerate(ACTIONS):
-        estimate = RULES[action].price(context)
-        prices[0, i], prices[1, i], prices[2, i] = estimate.value, estimate.low, estimate.high
-    return prices
+        price = RULES[action].price(context)
+        value = counts[:, i] * price.value
+        by_component[component_of(action)] += value * 1e-12
+        total += [value, counts[:, i] * price.low, counts[:, i] * price.high]
+    return total * 1e-12, by_component
 
 
 def _at(counted: _Counted, chosen: NDArray[np.int64]) -> _Counted:

@@ -16,7 +16,7 @@ from hwsim.energy import EnergyTable
 from hwsim.errors import HwsimError
 from hwsim.explore.analysis import Analysis, analyse, hypervolume_ratio, objectives_of
 from hwsim.explore.columns import PRICE_FIELDS, SCRATCHPAD
-from hwsim.explore.evaluate import Evaluator, Networks
+from hwsim.explore.evaluate import Evaluator, Networks, check_names
 from hwsim.explore.run import Plan, parts_of
 from hwsim.explore.space import Space
 
@@ -78,6 +78,7 @@ def estimate_seconds(
         As `run_sweep`, for the plan.
     """
     points = plan.numbers(space)
+    check_names(space, networks)
     evaluator = Evaluator(space, networks, energy_table)
     rng = np.random.default_rng(plan.seed)
     places = rng.integers(0, space.size, TIMED_STRUCTURES + 1)

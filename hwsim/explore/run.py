@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from hwsim.energy import EnergyTable, load_energy_table
 from hwsim.errors import HwsimError
-from hwsim.explore.evaluate import Evaluator, Networks
+from hwsim.explore.evaluate import Evaluator, Networks, check_names
 from hwsim.explore.search import SAMPLERS, Asked, ask_and_tell
 from hwsim.explore.space import Space
 
@@ -127,6 +127,7 @@ def run_sweep(
     """
     plan = plan or Plan()
     total = plan.numbers(space)
+    check_names(space, networks)
     folder = _begin(space, out, plan, energy_table, resume)
     if plan.search in SAMPLERS:
         return _run_sampler(space, folder, networks, plan, energy_table, progress)

@@ -74,15 +74,12 @@ def ask_and_tell(space: Space, sampler: str, points: int, seed: int, evaluate: C
 def _sampler(name: str, seed: int) -> Any:
     import optuna
 
-    def constraints(trial: optuna.trial.FrozenTrial) -> tuple[float]:
-        return (float(trial.user_attrs.get(_INFEASIBLE, 1.0)),)
-
     if name == "nsga2":
-        return optuna.samplers.NSGAIISampler(population_size=BATCH, seed=seed, constraints_func=constraints)
+        return optuna.samplers.NSGAIISampler(population_size=BATCH, seed=seed)
     if name == "nsga3":
-        return optuna.samplers.NSGAIIISampler(population_size=BATCH, seed=seed, constraints_func=constraints)
+        return optuna.samplers.NSGAIIISampler(population_size=BATCH, seed=seed)
     if name == "tpe":
-        return optuna.samplers.TPESampler(seed=seed, constraints_func=constraints, multivariate=True)
+        return optuna.samplers.TPESampler(seed=seed, multivariate=True)
     return optuna.samplers.QMCSampler(seed=seed, scramble=True, warn_independent_sampling=False)
 
 
@@ -116,5 +113,5 @@ def _tell(study: optuna.Study, trials: list[optuna.Trial], space: Space, table: 
         if any(math.isnan(value) for value in row):
             study.tell(trial, state=optuna.trial.TrialState.FAIL)
             continue
-        trial.set_user_attr(_INFEASIBLE, 0.0 if good else 1.0)
+        trial.set_constraint(_INFEASIBLE, 0.0 if good else 1.0)
         study.tell(trial, row)

@@ -519,7 +519,7 @@ class _Reader:
             for high, above in ((c, b) for c, b in bounds if b.upper and b.name == below.name):
                 both = below.included and above.included
                 if above.number < below.number or (above.number == below.number and not both):
-                    first, second = sorted((low, high), key=lambda c: c.line)
+                    first, second = sorted((low, high), key=space.constraints.index)
                     raise HwsimError(
                         f"{self.file}, line {second.line}: constraint '{second.expression.text}' contradicts "
                         f"'{first.expression.text}' in line {first.line}; no {below.name} meets both"
