@@ -93,7 +93,7 @@ def write_page(
         "point": rows["point"].to_pylist(),
         "feasible": _flags(rows["feasible"].to_numpy(zero_copy_only=False)),
         "front": _flags(front[evaluated]),
-        "columns": _columns(rows, knobs, [objective_of(name) for name in objectives]),
+        "columns": _columns(rows, knobs, [objective_of(name) for name in objectives], front[evaluated]),
         "hardware": _description(base),
         "brought": _brought(base, knobs),
     }
@@ -116,7 +116,9 @@ def _flags(mask: NDArray[np.bool_]) -> str:
     return "".join("1" if flag else "0" for flag in mask)
 
 
-def _columns(rows: pa.Table, knobs: Sequence[Knob], objectives: Sequence[Column]) -> list[dict[str, Any]]:
+def _columns(
+    rows: pa.Table, knobs: Sequence[Knob], objectives: Sequence[Column], front: NDArray[np.bool_]
+) -> list[dict[str, Any]]:
     """Describe and hold the columns that the page shows: knobs, objectives, other figures, energy by component."""
     parts = [name for name in (f"energy_{part}_j" for part in COMPONENTS) if name in rows.column_names]
     named = {knob.name for knob in knobs} | {objective.name for objective in objectives}
@@ -124,9 +126,9 @@ def _columns(rows: pa.Table, knobs: Sequence[Knob], objectives: Sequence[Column]
     hidden |= {name for column in rows.column_names for name in (bounds_of(column) or ())[1:]}
     others = [column_of(name) for name in rows.column_names if name not in named | hidden]
     described = [_knob(rows, knob) for knob in knobs]
-    described += [_figure(rows, column, "objective") for column in objectives]
-    described += [_figure(rows, column, "figure") for column in others]
-    return described + [_figure(rows, column_of(name), "component") for name in parts]
+    described += [_figure(rows, column, "objective", front) for column in objectives]
+    described += [_figure(rows, column, "figure", front) for column in others]
+    return described + [_figure(rows, column_of(name), "component", front) for name in parts]
 
 
 def _knob(rows: pa.Table, knob: Knob) -> dict[str, Any]:
@@ -144,11 +146,11 @@ def _knob(rows: pa.Table, knob: Knob) -> dict[str, Any]:
     return {**described, "kind": "number", "data": values}
 
 
-def _figure(rows: pa.Table, column: Column, role: str) -> dict[str, Any]:
-    """Hold a column of figures in six digits, with the ratios of its interval where it has one."""
+def _figure(rows: pa.Table, column: Column, role: str, front: NDArray[np.bool_]) -> dict[str, Any]:
+    """Hold a column of figures in six digits, in a unit that suits the front, with its bounds where it has some."""
     values = rows[column.name].to_numpy(zero_copy_only=False).astype(np.float64)
-    finite = values[np.isfinite(values)]
-    factor, unit = scaled(float(np.median(finite)) if finite.size else 0.0, column.unit)
+    typical = values[front] if front.any() else values[np.isfinite(values)]
+    factor, unit = scaled(float(np.median(typical)) if typical.size else 0.0, column.unit)
     described = {
         "name": column.name,
         "label": column.label,

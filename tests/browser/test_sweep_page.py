@@ -129,7 +129,7 @@ def test_header_says_what_the_page_holds(page, case):
     text = f"1,993 points in this page: {case.front.sum()} on the front · {broken} break a constraint · 7 more failed"
     assert page.locator(".counts").inner_text() == text
     notes = page.locator("header dl").inner_text()
-    assert "energy [J], time [ms], area [mm²]; less is better" in notes
+    assert "energy [mJ], time [ms], area [mm²]; less is better" in notes
     assert "resnet18, momentum" in notes
     assert_shown(page, case, np.full(len(case.rows), True))
 
@@ -157,7 +157,7 @@ def test_page_fits_and_stays_where_it_is(opened, case, viewport):
 def test_points_stand_where_the_ticks_say(page, case):
     """Position in pixels is linear in the logarithm, between any two ticks' labels."""
     for plot, (up, across) in enumerate([("energy_j", "time_s"), ("energy_j", "area_mm2"), ("time_s", "area_mm2")]):
-        factors = {"energy_j": 1, "time_s": 1000, "area_mm2": 1}
+        factors = {"energy_j": 1000, "time_s": 1000, "area_mm2": 1}
         ticks = page.evaluate(
             f"[...scatters[{plot}].svg.querySelectorAll('text.tick')].map((t) => [t.getAttribute('text-anchor'), "
             "+t.getAttribute('x'), +t.getAttribute('y'), +t.textContent.replaceAll(',', '')])"
@@ -213,8 +213,8 @@ def test_text_is_never_markup(opened, case, tmp_path):
 
 
 def test_limits_filter_in_the_unit_that_is_shown(page, case):
-    limits(page, "energy_j").nth(1).fill("0.5")
-    mask = case.column("energy_j") <= 0.5
+    limits(page, "energy_j").nth(1).fill("500")
+    mask = case.column("energy_j") <= 0.5  # mJ
     assert_shown(page, case, mask)
     limits(page, "time_s").nth(0).fill("100")  # ms
     mask &= case.column("time_s") >= 0.1
@@ -320,8 +320,8 @@ def test_hover_shows_the_whole_configuration(page, case):
     assert {knob.name for knob in case.points.KNOBS} < entries.keys()
     energy = [float(x) for x in re.findall(r"[\d.]+", entries["energy"].replace("…", " "))]
     expected = [values[name] for name in ("energy_j", "energy_low_j", "energy_high_j")]
-    assert energy == pytest.approx(expected, rel=1e-3)
-    assert entries["energy"].split()[1] == "J"
+    assert energy == pytest.approx([1000 * x for x in expected], rel=1e-3)
+    assert entries["energy"].split()[1] == "mJ"
     assert entries["utilization"] == f"{100 * values['utilization']:.4g} %"
     assert "array 30 %" in text
     assert page.locator(".scatters .ring").count() == 3  # the same point in all plots
@@ -336,14 +336,14 @@ def test_hover_shows_the_whole_configuration(page, case):
 
 def test_points_that_are_filtered_out_have_no_card(page, case):
     row = best_of(case)
-    limits(page, "energy_j").nth(0).fill("3")
+    limits(page, "energy_j").nth(0).fill("3000")
     settle(page)
     page.mouse.move(*place_of(page, row))
     assert not page.locator(".card.open").count()
 
 
 def test_hover_on_a_line_of_the_parallel_plot(page, case):
-    limits(page, "energy_j").nth(1).fill("0.1635")  # one point is left
+    limits(page, "energy_j").nth(1).fill("163.5")  # one point is left
     page.locator(".wide").scroll_into_view_if_needed()
     settle(page)
     row = best_of(case)

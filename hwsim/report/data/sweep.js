@@ -215,7 +215,7 @@ const toast = element("div", { class: "toast", role: "status", "aria-live": "pol
 const copied = element("textarea", { readonly: true, "aria-label": "Description in TOML", spellcheck: "false" });
 const dialog = element("dialog", { "aria-labelledby": "copy-title" },
   element("h2", { id: "copy-title" }, "Copy this description"),
-  element("p", { class: "quiet" }, "The browser does not let this page write to the clipboard: the text below is selected, press Ctrl+C or ⌘C."),
+  element("p", { class: "quiet" }, "The browser does not let this page write to the clipboard: the text below is selected, press Ctrl+C or Cmd+C."),
   copied,
   element("button", { onclick: () => dialog.close() }, "Close"));
 
@@ -238,6 +238,7 @@ async function copy(row) {
     dialog.showModal();
     copied.focus();
     copied.select();
+    copied.scrollTop = 0;
   }
 }
 
@@ -399,7 +400,9 @@ class Scatter extends Plot {
       const kind = !state.shown[row] ? "out" : onFront[row] ? "front" : feasible[row] ? "plain" : "broken";
       groups[kind].push(row);
     }
-    this.dots(context, groups.out, 1.2, () => variable("--grid"), 1);
+    this.grid(context);
+    const faint = variable("--faint");
+    this.dots(context, groups.out, 1.1, () => faint, 0.22);
     this.rings(context, groups.broken);
     const plain = variable("--point");
     this.dots(context, groups.plain, 2.3, (row) => of(row) ?? plain, state.colour ? 0.75 : 0.42);
@@ -407,6 +410,22 @@ class Scatter extends Plot {
     this.diamonds(context, groups.front, of);
     this.frame(groups.front);
     this.highlight();
+  }
+
+  /** Lines at the ticks, beneath the points. */
+  grid(context) {
+    const { left, right, top, bottom } = this.margin;
+    const [w, h] = [this.width - left - right, this.height - top - bottom];
+    const within = ({ at }) => at > -0.002 && at < 1.002;
+    const across = this.axes[0].ticks(Math.max(3, Math.floor(w / 58))).filter(within).map((t) => ({ x: left + t.at * w, text: t.text }));
+    const up = this.axes[1].ticks(Math.max(3, Math.floor(h / 42))).filter(within).map((t) => ({ y: top + (1 - t.at) * h, text: t.text }));
+    this.ticks = [across, up];
+    context.strokeStyle = variable("--grid");
+    context.lineWidth = 1;
+    context.beginPath();
+    for (const { x } of across) { context.moveTo(x, top); context.lineTo(x, top + h); }
+    for (const { y } of up) { context.moveTo(left, y); context.lineTo(left + w, y); }
+    context.stroke();
   }
 
   dots(context, chosen, radius, colour, alpha) {
@@ -479,18 +498,8 @@ class Scatter extends Plot {
     const [w, h] = [this.width, this.height];
     this.svg.replaceChildren();
     const add = (...args) => this.svg.append(drawn(...args));
-    for (const { at, text } of this.axes[0].ticks(Math.max(3, Math.floor((w - left - right) / 58)))) {
-      const x = left + at * (w - left - right);
-      if (x < left - 1 || x > w - right + 1) continue;
-      add("line", { class: "grid", x1: x, x2: x, y1: top, y2: h - bottom });
-      add("text", { class: "tick", x, y: h - bottom + 14, "text-anchor": "middle" }, text);
-    }
-    for (const { at, text } of this.axes[1].ticks(Math.max(3, Math.floor((h - top - bottom) / 42)))) {
-      const y = h - bottom - at * (h - top - bottom);
-      if (y < top - 1 || y > h - bottom + 1) continue;
-      add("line", { class: "grid", x1: left, x2: w - right, y1: y, y2: y });
-      add("text", { class: "tick", x: left - 6, y: y + 3.5, "text-anchor": "end" }, text);
-    }
+    for (const { x, text } of this.ticks[0]) add("text", { class: "tick", x, y: h - bottom + 14, "text-anchor": "middle" }, text);
+    for (const { y, text } of this.ticks[1]) add("text", { class: "tick", x: left - 6, y: y + 3.5, "text-anchor": "end" }, text);
     add("path", { class: "axis", d: `M${left} ${top}V${h - bottom}H${w - right}` });
     const name = (c, i) => `${titleOf(c)}${this.axes[i].logarithmic ? ", log" : ""}`;
     add("text", { x: (left + w - right) / 2, y: h - 6, "text-anchor": "middle" }, name(this.x, 0));
@@ -896,6 +905,7 @@ function icon(kind) {
 
 const swatches = element("span", { class: "swatches" });
 
+/** Heading of the scatter plots, with what their colours mean. */
 function legend() {
   const key = (kind, text) => element("span", { class: "key" }, icon(kind), text);
   const choices = [...knobs.filter(differing), ...columns.filter((c) => c.role === "figure" && differing(c))];
@@ -906,7 +916,8 @@ function legend() {
   const keys = [key("front", "on the front"), key("plain", "other point")];
   if (feasible.some((f) => !f)) keys.push(key("broken", "breaks a constraint"));
   if (objectives.some((c) => c.low)) keys.push(key("bar", "interval, low … high"));
-  return element("div", { class: "legend" }, ...keys, swatches, element("label", { class: "colour" }, "colour by", select));
+  return [element("div", { class: "heading" }, element("h2", {}, "Objectives, two by two"), element("label", {}, "colour by", select)),
+    element("div", { class: "legend" }, ...keys, swatches)];
 }
 
 function pairs(items) {
@@ -939,7 +950,7 @@ document.body.append(
   header(),
   element("div", { class: "columns" }, filterPanel(), element("main", {},
     element("section", { class: "panel", "aria-label": "Objectives two by two" },
-      element("h2", {}, "Objectives, two by two"), legend(),
+      ...legend(),
       element("div", { class: "scatters" }, ...scatters.map((s) => s.node))),
     element("section", { class: "panel", "aria-label": "Knobs and objectives" },
       element("h2", {}, "Knobs and objectives"),
