@@ -21,7 +21,7 @@ from hwsim.explore.columns import is_text, unit_of
 from hwsim.explore.space import Space
 
 if TYPE_CHECKING:
-    from hwsim.report.sweep_page import Knob
+    from hwsim.report.sweep_columns import Knob
 
 __all__ = ["FILES", "print_space", "print_sweep", "sweep_summary", "write_sweep"]
 
@@ -88,7 +88,7 @@ def write_sweep(space: Space, found: Analysis, folder: Path, notes: Mapping[str,
 
 
 def _page_knobs(space: Space) -> list[Knob]:
-    from hwsim.report.sweep_page import Knob
+    from hwsim.report.sweep_columns import Knob
 
     return [
         Knob(k.name, unit_of(k.name), "text" if is_text(k.name) else "number", tuple(k.values)) for k in space.knobs
