@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from hwsim.explore.analysis import Analysis, Best, Ranking, Sensitivity
-from hwsim.explore.columns import is_text, unit_of
+from hwsim.explore.columns import FLOATS, is_text, unit_of
 from hwsim.explore.space import Space
 
 if TYPE_CHECKING:
@@ -161,25 +161,46 @@ def print_sweep(space: Space, found: Analysis, console: Console) -> None:
 
 
 def _print_front(space: Space, found: Analysis, console: Console) -> None:
-    table = Table(title="Front", title_justify="left", box=None, pad_edge=False)
-    names = [k.name for k in space.knobs]
+    table = Table("point", title="Front", title_justify="left", box=None, pad_edge=False)
     objectives = [name.removeprefix("-") for name in space.objectives]
-    table.add_column("point", justify="right")
-    for name in names + objectives:
+    for name in objectives:
         unit = unit_of(name)
-        table.add_column(f"{name}\n[dim]{unit}[/]" if unit else name, justify="right")
-    rows = found.front.slice(0, SHOWN).to_pylist()
-    for row in rows:
-        cells = [_number(row[name]) for name in names]
-        for name in objectives:
-            bounds = [row.get(name.replace("_", f"_{end}_", 1)) for end in ("low", "high")]
-            text = _number(row[name])
-            table_text = f"{text} [dim]{_number(bounds[0])}…{_number(bounds[1])}[/]" if None not in bounds else text
-            cells.append(table_text)
-        table.add_row(str(row["point"]), *cells)
+        bare = name.rpartition("_")[0] if unit else name
+        table.add_column(f"{bare}, {unit}" if unit else name, justify="right")
+    table.add_column("configuration", overflow="fold")
+    for row in found.front.slice(0, SHOWN).to_pylist():
+        cells = [_with_bounds(row, name) for name in objectives]
+        words = ", ".join(_configured(knob.name, row[knob.name]) for knob in space.knobs)
+        table.add_row(str(row["point"]), *cells, words)
     console.print(table)
     if len(found.front) > SHOWN:
         console.print(f"[dim]… {len(found.front) - SHOWN} more in front.csv[/]")
+
+
+def _with_bounds(row: Mapping[str, Any], name: str) -> str:
+    """A figure, with its interval if it has one."""
+    low, high = (row.get(name.replace("_", f"_{end}_", 1)) for end in ("low", "high"))
+    text = _number(row[name])
+    return text if low is None or high is None else f"{text} [dim]({low:.2g}…{high:.2g})[/]"
+
+
+def _configured(name: str, value: Any) -> str:
+    """A knob's value in few words: texts alone, numbers behind the last part of the name.
+
+    >>> _configured("scratchpad.capacity_bytes", 1048576), _configured("clock_mhz", 200.0)
+    ('scratchpad 1 MiB', '200 MHz')
+    >>> _configured("array.rows", 32), _configured("array.dataflow", "ws")
+    ('rows 32', 'ws')
+    """
+    if isinstance(value, str):
+        return value
+    part, _, last = name.rpartition(".")
+    if name.endswith("capacity_bytes"):
+        power = min(20, max(0, (int(value).bit_length() - 1) // 10 * 10))
+        return f"{part} {value / (1 << power):g} {({0: 'B', 10: 'KiB', 20: 'MiB'})[power]}"
+    if name in FLOATS:
+        return f"{value:g} {unit_of(name)}"
+    return f"{last} {value}"
 
 
 def _print_best(found: Analysis, console: Console) -> None:
