@@ -17,16 +17,18 @@ import numpy as np
 
 from hwsim.cli import main as hwsim
 from hwsim.energy import load_energy_table, price_list
+from hwsim.energy.operands import PeShape
 from hwsim.energy.scaling import scale
 from hwsim.hardware import load_accelerator
+from hwsim.report.calibration import model_text
 from hwsim.report.files import json_text
 from hwsim_rtl.power.activity import simulate
-from hwsim_rtl.power.calibration import OSU018, find_library, table_text
-from hwsim_rtl.power.components import array_format, pe_component
+from hwsim_rtl.power.calibration import OSU018, data_model, find_library, table_text
+from hwsim_rtl.power.components import pe_component
 from hwsim_rtl.power.gates import CENTRAL, KINDS, Weights, delays_of
 from hwsim_rtl.power.netlist import Netlist, map_gates
 from hwsim_rtl.power.products import made_products
-from hwsim_rtl.power.streams import PeShape, pe_stream
+from hwsim_rtl.power.streams import pe_stream
 
 DOCS = Path(__file__).parents[1]
 FOLDER, TABLES = DOCS / "calibration", DOCS.parent / "hwsim" / "energy" / "data"
@@ -52,6 +54,7 @@ def measure() -> None:
         summary["full_adder"] = full_adder()
         (FOLDER / f"{name}.json").write_text(json_text(summary), "utf-8")
         (TABLES / f"calibrated-180nm-{name}.csv").write_text(table_text(summary), "utf-8")
+        (TABLES / f"data-model-180nm-{name}.json").write_text(model_text(data_model(summary)), "utf-8")
 
 
 def taken_apart(preset: str, operand_format: str) -> dict[str, list[float]]:
@@ -62,8 +65,7 @@ def taken_apart(preset: str, operand_format: str) -> dict[str, list[float]]:
         text = map_gates(pe.text, pe.top, OSU018, Path(cache))
     netlist = Netlist.of(text, pe.top, cells.library, pe.parts)
     rng = np.random.default_rng(1)
-    shape = PeShape(array_format(hw), hw.array.rows, hw.array.cols, hw.array.multiply_latency_cycles)
-    stream = pe_stream(made_products(operand_format, rng)[0], shape, rng)
+    stream = pe_stream(made_products(operand_format, rng)[0], PeShape.of(hw), rng)
     found = {}
     still, bare = replace(CENTRAL, glitches=False), replace(CENTRAL, glitches=False, wire_ff=0.0)
     for what, assumed, kinds in (

@@ -14,6 +14,7 @@ import pytest
 from hwsim import cli
 from hwsim.cli import main
 from hwsim.energy import load_energy_table
+from hwsim.energy.data_model import load_data_model
 from hwsim.errors import HwsimError
 from hwsim.hardware import load_accelerator
 from hwsim.report.energies import energies_beside
@@ -45,6 +46,10 @@ FOUND: dict[str, Any] = {
 }  # fmt: skip
 
 
+DATA = Path(__file__).parents[2] / "hwsim" / "energy" / "data"
+MODEL = load_data_model(DATA / "data-model-180nm-int8.json")
+
+
 @pytest.fixture
 def power(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Stand in for `hwsim_rtl.power`; gives what it was asked."""
@@ -66,7 +71,7 @@ def power(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
     module = ModuleType("hwsim_rtl.power")
     vars(module).update(
-        find_library=find_library, recorded_products=recorded_products, calibrate=calibrate,
+        find_library=find_library, recorded_products=recorded_products, calibrate=calibrate, data_model=lambda _: MODEL,
         table_text=lambda summary: f"table of {summary['hardware']}\n",
     )  # fmt: skip
     monkeypatch.setitem(sys.modules, "hwsim_rtl.power", module)
@@ -107,6 +112,7 @@ def test_calibrate_passes_its_options_on_and_writes_its_files(power: dict[str, A
     assert (out / "energy.csv").read_text("utf-8") == "table of edge-8x8-int8\n"
     written = json.loads((out / "calibration.json").read_text("utf-8"))
     assert (written["precision"], written["steps"], written["rows"]) == ("fp8", 3, FOUND["rows"])
+    assert load_data_model(out / "data-model.json") == MODEL
 
 
 def test_calibrate_without_a_library_is_refused_before_training(
