@@ -1,11 +1,13 @@
 """Measure three PEs at their gates and write docs/calibration.md, its picture and the tables that hwsim carries.
 
-Without an argument the page alone, from docs/calibration/; with ``--measure`` everything again, which needs Debian's
-qflow-tech-osu018 and takes five minutes.
+Without an argument the page alone, from docs/calibration/; with ``--price`` what the models of data make of a step and
+a training too; with ``--measure`` everything again, which needs Debian's qflow-tech-osu018 and takes ten minutes.
 """
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import sys
 import tempfile
@@ -33,6 +35,7 @@ from hwsim_rtl.power.streams import pe_stream
 DOCS = Path(__file__).parents[1]
 FOLDER, TABLES = DOCS / "calibration", DOCS.parent / "hwsim" / "energy" / "data"
 RUNS = {"int8": ("edge-8x8-int8", "int8"), "bf16": ("edge-8x8-bf16", "bf16"), "fp8": ("edge-8x8-bf16", "fp8")}
+PHASES, EPOCHS = ("forward", "dgrad", "wgrad"), 2
 COLOURS = {"clock": "#999999", "internal": "#0072B2", "switching": "#E69F00"}
 #: What a MAC costs by others [pJ]: multiply and add of the operand and the accumulator format, by node [nm].
 QUOTED = {
@@ -55,6 +58,53 @@ def measure() -> None:
         (FOLDER / f"{name}.json").write_text(json_text(summary), "utf-8")
         (TABLES / f"calibrated-180nm-{name}.csv").write_text(table_text(summary), "utf-8")
         (TABLES / f"data-model-180nm-{name}.json").write_text(model_text(data_model(summary)), "utf-8")
+
+
+def price_by_data() -> None:
+    """Price a step and a training by the models of data, and keep what came out."""
+    (FOLDER / "phases.json").write_text(json_text({name: by_data(name) for name in RUNS}), "utf-8")
+
+
+def by_data(name: str) -> dict[str, Any]:
+    """Energy of the array by phase [pJ] with one figure and by data: a step of resnet18, and one of digits-cnn.
+
+    The latter is the mean over `EPOCHS` epochs of a training, which measures its own data.
+    """
+    preset, precision = RUNS[name]
+    hardware = ["--hw", preset, "--precision", precision]
+    table = ["--energy-table", str(TABLES / f"calibrated-180nm-{name}.csv")]
+    model = ["--data-model", str(TABLES / f"data-model-180nm-{name}.json")]
+    resnet = run("step", "resnet18", *hardware, *table, *model)["data_model"]["by_phase"]
+    plain = run("step", "digits-cnn", *hardware, "--batch", "32", *table, *model)["data_model"]["by_phase"]
+    epochs = ["--epochs", str(EPOCHS)]
+    trained, apart = (run("train", "digits-cnn", *hardware, *epochs, *table, *how) for how in (model, []))
+    steps, measured = trained["steps"], trained["data_model"]
+    return {
+        "resnet18": {
+            phase: {what: resnet[phase]["array"][f"{what}_pj"] for what in ("one_figure", "model")} for phase in PHASES
+        },
+        "digits-cnn": {
+            phase: {
+                "one_figure": plain[phase]["array"]["one_figure_pj"],
+                "model": [x / steps for x in measured["by_phase"][phase]["array_pj"]],
+                "zeros": measured["statistics"][phase]["zeros"],
+            }
+            for phase in PHASES
+        },
+        "steps": steps,
+        "run_pj": {"zeros_apart": apart["energy_pj"], "model": trained["energy_pj"]},
+    }
+
+
+def run(*arguments: str) -> dict[str, Any]:
+    """Give the summary of a command."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "s.json"
+        with contextlib.redirect_stdout(io.StringIO()):
+            if hwsim([*arguments, "--json", str(path)]):
+                sys.exit(1)
+        summary: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    return summary
 
 
 def taken_apart(preset: str, operand_format: str) -> dict[str, list[float]]:
@@ -90,7 +140,7 @@ def full_adder() -> dict[str, float]:
     return {"inputs_pf": round(inputs_pf, 5), "pj": round((library.voltage_v**2 / 2 * inputs_pf + inside) / 2, 5)}
 
 
-def render(found: dict[str, dict[str, Any]]) -> str:
+def render(found: dict[str, dict[str, Any]], phases: dict[str, Any]) -> str:
     """The page."""
     first = found["int8"]
     library = first["library"]
@@ -118,6 +168,9 @@ def render(found: dict[str, dict[str, Any]]) -> str:
         "world": world_table(found),
         "apart": apart_table(found),
         "model": model_table(found),
+        "by_data": by_data_table(phases),
+        "epochs": str(EPOCHS),
+        "run": run_sentence(phases),
         "random_int8": f"{stream(found['int8'], 'random')['value_pj']:.1f}",
         "idle_int8": f"{stream(found['int8'], 'idle')['value_pj']:.1f}",
     }
@@ -269,6 +322,42 @@ def model_table(found: dict[str, dict[str, Any]]) -> str:
     return "\n".join([*lines, "| one figure | " + " | ".join(cells) + " |"])
 
 
+def by_data_table(phases: dict[str, Any]) -> str:
+    """The array by phase with one figure and by data, two networks, three formats."""
+    networks = {"resnet18": 1e9, "digits-cnn": 1e6}  # mJ, µJ
+    header = [f"{network}, {what}" for network in networks for what in ("one figure", "by data")]
+    lines = ["| | " + " | ".join(header) + " | zero operands |", "|---|" + "---:|" * (len(header) + 1)]
+    for name, found in phases.items():
+        for phase in PHASES:
+            cells = [
+                energies(found[n][phase][what], unit)
+                for n, unit in networks.items() for what in ("one_figure", "model")
+            ]  # fmt: skip
+            zero = f"{found['digits-cnn'][phase]['zeros']:.0%}"
+            lines.append(f"| {name} {phase} | " + " | ".join(cells) + f" | {zero} |")
+        totals = [
+            energies(np.sum([found[n][p][what] for p in PHASES], axis=0).tolist(), unit)
+            for n, unit in networks.items() for what in ("one_figure", "model")
+        ]  # fmt: skip
+        lines.append(f"| **{name}** | " + " | ".join(totals) + " | |")
+    return "\n".join(lines)
+
+
+def energies(pj: list[float], unit_pj: float) -> str:
+    """Value and bounds."""
+    value, low, high = (figure(x / unit_pj) for x in pj)
+    return f"{value} [{low} … {high}]"
+
+
+def run_sentence(phases: dict[str, Any]) -> str:
+    """What a whole run takes, priced in two ways [mJ]."""
+    said = [
+        f"{name} {figure(1e-9 * f['run_pj']['zeros_apart'])} and {figure(1e-9 * f['run_pj']['model'])} mJ"
+        for name, f in phases.items()
+    ]
+    return ", ".join(said)
+
+
 def plot(found: dict[str, dict[str, Any]], path: Path) -> None:
     """Energy of a PE by stream, stacked by what it is made of, with low and high."""
     import matplotlib.pyplot as plt
@@ -297,10 +386,13 @@ def main() -> None:
     """Measure if asked, and write the page."""
     if "--measure" in sys.argv:
         measure()
+    if "--measure" in sys.argv or "--price" in sys.argv:
+        price_by_data()
+    phases = json.loads((FOLDER / "phases.json").read_text("utf-8"))
     found = {name: json.loads((FOLDER / f"{name}.json").read_text("utf-8")) for name in RUNS}
     for name in RUNS:
         load_energy_table(TABLES / f"calibrated-180nm-{name}.csv")
-    (DOCS / "calibration.md").write_text(render(found), "utf-8")
+    (DOCS / "calibration.md").write_text(render(found, phases), "utf-8")
     plot(found, DOCS / "images" / "calibration.png")
 
 

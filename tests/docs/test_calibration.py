@@ -52,7 +52,7 @@ def test_the_model_file_is_that_of_the_measurement(name):
 
 def test_the_page_is_written_from_the_measurements(script):
     page = (ROOT / "docs" / "calibration.md").read_text("utf-8")
-    assert page == script.render({name: measured(name) for name in NAMES})
+    assert page == script.render({name: measured(name) for name in NAMES}, measured("phases"))
     assert "{{" not in page
 
 
@@ -74,6 +74,12 @@ def test_prices_at_the_node_add_up_to_the_measured_pe(name, preset, format):
     hops = (hw.operand_bytes + 4) * prices["array.hop_bytes"].value_pj
     assert prices["array.macs"].value_pj + hops == pytest.approx(pe, rel=1e-3)
     assert prices["array.idle_pe_cycles"].value_pj == pytest.approx(idle, rel=1e-3)
+
+
+@pytest.mark.long
+def test_pricing_by_data_again_gives_the_same_figures(script):
+    found = json.loads((ROOT / "docs" / "calibration" / "phases.json").read_text("utf-8"))
+    assert script.by_data("int8") == found["int8"]
 
 
 @pytest.mark.long

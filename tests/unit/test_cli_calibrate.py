@@ -17,7 +17,7 @@ from hwsim.energy import load_energy_table
 from hwsim.energy.data_model import load_data_model
 from hwsim.errors import HwsimError
 from hwsim.hardware import load_accelerator
-from hwsim.report.energies import energies_beside
+from hwsim.report.energies import data_beside, energies_beside
 from hwsim.simulate import simulate
 from hwsim.workload import Network
 
@@ -169,3 +169,58 @@ def test_energies_beside_are_those_of_both_simulations(tmp_path: Path) -> None:
         assert np.sum(parts, axis=0) == pytest.approx(total)
         assert np.sum([row[key] for row in beside["by_phase"].values()], axis=0) == pytest.approx(total)
     assert beside["total"]["ratio"] == pytest.approx(own.energy_pj.value / quoted.energy_pj.value)
+
+
+# A model of data
+
+
+def test_step_passes_the_model_on_and_shows_the_phases(capsys: pytest.CaptureFixture[str], fakes: ModuleType) -> None:
+    path = str(DATA / "data-model-180nm-int8.json")
+    assert main(["step", "fakenet", "--hw", "edge-8x8-int8", "--data-model", path]) == 0
+    shown = capsys.readouterr().out
+    assert "Energy with one figure for all data and with the model of data" in shown
+    assert shown.endswith(
+        "By data: PE of edge-8x8-int8 at its gates, osu018_stdcells.lib, 180 nm, scaled to 40 nm; statistics of "
+        "digits-mlp and digits-cnn after 20 steps of batch 32 in int8, seed 1, not of this network\n"
+    )
+    (call,) = fakes.calls
+    assert call["data_model"] == MODEL
+
+
+def test_phases_by_data_add_up_and_differ_from_one_figure() -> None:
+    graph = Network("two layers", batch=32).input((64,)).linear(32).relu().linear(10).softmax_cross_entropy()
+    hw, table = load_accelerator("edge-8x8-int8"), load_energy_table(DATA / "calibrated-180nm-int8.csv")
+    plain, step = (simulate(graph, hw, energy_table=table, data_model=model) for model in (None, MODEL))
+    beside = data_beside(step, MODEL, table)
+    rows = beside["by_phase"]
+    assert list(rows) == ["forward", "dgrad", "wgrad", "update"]
+    for i, bound in enumerate(("value", "low", "high")):
+        assert sum(row["total"]["model_pj"][i] for row in rows.values()) == pytest.approx(
+            getattr(step.energy_pj, bound)
+        )
+        assert sum(row["total"]["one_figure_pj"][i] for row in rows.values()) == pytest.approx(
+            getattr(plain.energy_pj, bound)
+        )
+    for row in rows.values():
+        others = [row["total"][key][0] - row["array"][key][0] for key in ("one_figure_pj", "model_pj")]
+        assert others[0] == pytest.approx(others[1])
+    assert rows["forward"]["cycle_pj"][0] > rows["wgrad"]["cycle_pj"][0] > beside["idle_pj"][0]
+    assert rows["update"]["cycle_pj"] is None
+
+
+def test_a_model_of_another_pe_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(DATA / "data-model-180nm-int8.json")
+    for command in (["step", "digits-mlp"], ["train", "digits-mlp", "--epochs", "1"]):
+        assert main([*command, "--hw", "edge-8x8-bf16", "--data-model", path]) == 2
+        assert (
+            capsys.readouterr()
+            .err.splitlines()[-1]
+            .startswith(
+                "hwsim: edge-8x8-bf16: its PE has bf16 operands, α = 6 and μ = 2 in dataflow ws, the data model's"
+            )
+        )
+
+
+def test_step_refuses_a_model_that_is_none(capsys: pytest.CaptureFixture[str], fakes: ModuleType) -> None:
+    assert main(["step", "fakenet", "--data-model", "none.json"]) == 2
+    assert capsys.readouterr().err == "hwsim: cannot read data model 'none.json': No such file or directory\n"
