@@ -406,6 +406,10 @@ def calibrate(
         int, typer.Option("--steps", metavar="N", min=1, max=44, help="Steps of training before operands are taken.")
     ] = 20,
     seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Of all that is random.")] = 1,
+    control: Annotated[
+        bool,
+        typer.Option("--control", help="Measure the control too; needs Verilator, takes long."),
+    ] = False,
     out: Annotated[
         str | None,
         typer.Option("--out", metavar="DIR", help="Write the energy table, the model of data and the summary there."),
@@ -440,6 +444,18 @@ def calibrate(
     )
     summary = measure(accelerator, cells, fitted, held_out, _cache_folder("gates"), seed=seed, say=say)
     summary = {**summary, "precision": formats.name, "steps": steps}
+    if control:
+        import warnings
+
+        from amaranth.hdl import UnusedElaboratable
+
+        from hwsim_rtl.cosim import step_program
+        from hwsim_rtl.power import calibrate_control
+
+        warnings.simplefilter("ignore", UnusedElaboratable)  # of a machine of which a part alone is looked at
+        program = step_program(build("digits-mlp", 32), accelerator, formats, seed=seed)
+        folders = _cache_folder("gates"), _cache_folder("models")
+        summary["control"] = calibrate_control(accelerator, cells, program, *folders, say)
     if out is not None:
         write_calibration(summary, table_text(summary), data_model(summary), Path(out))
     _give(json, lambda: summary, lambda console: print_calibration(summary, console))

@@ -53,6 +53,22 @@ def print_calibration(summary: Mapping[str, Any], console: Console) -> None:
     for name, component in summary["components"].items():
         _print_component(name, component, console)
     _print_model(summary["model"], console)
+    if "control" in summary:
+        _print_control(summary["control"], console)
+
+
+def _print_control(control: Mapping[str, Any], console: Console) -> None:
+    def bounded(name: str) -> str:
+        found = control[name]
+        return f"{found['value']:,.0f} [{found['low']:,.0f} … {found['high']:,.0f}] pJ"
+
+    console.print(
+        f"\nControl: {control['cells']:,} cells, {control['flip_flops']:,} of them flip-flops, "
+        f"{control['area_um2']:,.0f} µm²; {control['cycles']:,} cycles and {control['commands']:,} commands of "
+        f"{control['program']}, without glitches\n"
+        f"busy {bounded('busy_pj')} a cycle, idle {bounded('idle_pj')} a cycle; a command adds {bounded('command_pj')}",
+        soft_wrap=True,
+    )
 
 
 def _print_component(name: str, component: Mapping[str, Any], console: Console) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -46,6 +47,12 @@ FOUND: dict[str, Any] = {
 }  # fmt: skip
 
 
+CONTROL: dict[str, Any] = {
+    "program": "a step", "cells": 130000, "flip_flops": 27461, "area_um2": 5500791.0, "cycles": 4096, "commands": 120,
+    "busy_pj": {"value": 7000.0, "low": 6000.0, "high": 9000.0},
+    "idle_pj": {"value": 6500.0, "low": 5500.0, "high": 8400.0},
+    "command_pj": {"value": 17066.7, "low": 17000.0, "high": 20480.0},
+}  # fmt: skip
 DATA = Path(__file__).parents[2] / "hwsim" / "energy" / "data"
 MODEL = load_data_model(DATA / "data-model-180nm-int8.json")
 
@@ -113,6 +120,30 @@ def test_calibrate_passes_its_options_on_and_writes_its_files(power: dict[str, A
     written = json.loads((out / "calibration.json").read_text("utf-8"))
     assert (written["precision"], written["steps"], written["rows"]) == ("fp8", 3, FOUND["rows"])
     assert load_data_model(out / "data-model.json") == MODEL
+
+
+def test_calibrate_measures_the_control_if_asked(
+    power: dict[str, Any], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def calibrate_control(hw: Any, cells: str, program: str, gates: Path, models: Path, say: Any) -> dict[str, Any]:
+        power["control"] = (hw.name, cells, program, gates.name, models.name)
+        return CONTROL
+
+    cosim = ModuleType("hwsim_rtl.cosim")
+    vars(cosim).update(step_program=lambda graph, hw, precision, seed: f"{graph.name} {precision.name} {seed}")
+    monkeypatch.setitem(sys.modules, "hwsim_rtl.cosim", cosim)
+    monkeypatch.setattr(sys.modules["hwsim_rtl.power"], "calibrate_control", calibrate_control, raising=False)
+    with warnings.catch_warnings():
+        assert main(["calibrate", "--control", "--seed", "4"]) == 0
+    assert power["control"] == ("edge-8x8-int8", "cells None None", "digits-mlp int8 4", "gates", "models")
+    assert capsys.readouterr().out.endswith(
+        "Control: 130,000 cells, 27,461 of them flip-flops, 5,500,791 µm²; 4,096 cycles and 120 commands of a step, "
+        "without glitches\n"
+        "busy 7,000 [6,000 … 9,000] pJ a cycle, idle 6,500 [5,500 … 8,400] pJ a cycle; a command adds "
+        "17,067 [17,000 … 20,480] pJ\n"
+    )
+    assert main(["calibrate"]) == 0
+    assert "Control:" not in capsys.readouterr().out
 
 
 def test_calibrate_without_a_library_is_refused_before_training(
