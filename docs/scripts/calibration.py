@@ -35,6 +35,8 @@ from hwsim_rtl.power.streams import pe_stream
 DOCS = Path(__file__).parents[1]
 FOLDER, TABLES = DOCS / "calibration", DOCS.parent / "hwsim" / "energy" / "data"
 RUNS = {"int8": ("edge-8x8-int8", "int8"), "bf16": ("edge-8x8-bf16", "bf16"), "fp8": ("edge-8x8-bf16", "fp8")}
+#: Whose control is measured.
+CONTROL_OF = "int8"
 PHASES, EPOCHS = ("forward", "dgrad", "wgrad"), 2
 COLOURS = {"clock": "#999999", "internal": "#0072B2", "switching": "#E69F00"}
 #: What a MAC costs by others [pJ]: multiply and add of the operand and the accumulator format, by node [nm].
@@ -50,7 +52,8 @@ def measure() -> None:
     FOLDER.mkdir(exist_ok=True)
     for name, (preset, precision) in RUNS.items():
         with tempfile.TemporaryDirectory() as out:
-            if hwsim(["calibrate", "--hw", preset, "--precision", precision, "--out", out]):
+            control = ["--control"] if name == CONTROL_OF else []
+            if hwsim(["calibrate", "--hw", preset, "--precision", precision, *control, "--out", out]):
                 sys.exit(1)
             summary = json.loads((Path(out) / "calibration.json").read_text("utf-8"))
         summary["mac_pj"] = taken_apart(preset, summary["operand_format"])
@@ -168,6 +171,7 @@ def render(found: dict[str, dict[str, Any]], phases: dict[str, Any]) -> str:
         "world": world_table(found),
         "apart": apart_table(found),
         "model": model_table(found),
+        **control_parts(found[CONTROL_OF]),
         "by_data": by_data_table(phases),
         "epochs": str(EPOCHS),
         "run": run_sentence(phases),
@@ -320,6 +324,34 @@ def model_table(found: dict[str, dict[str, Any]]) -> str:
         lines.append(f"| {what} | " + " | ".join(cells) + " |")
     cells = (f"{f['model']['held_out_error_of_one_figure']:.1%}" for f in found.values())
     return "\n".join([*lines, "| one figure | " + " | ".join(cells) + " |"])
+
+
+def control_parts(summary: dict[str, Any]) -> dict[str, str]:
+    """The control's cells, energies and what is priced for it [pJ at the library's node]."""
+    control = summary["control"]
+    preset = load_accelerator(RUNS[CONTROL_OF][0]).model_copy(update={"node_nm": summary["library"]["node_nm"]})
+    prices = price_list(preset, load_energy_table(TABLES / f"calibrated-180nm-{CONTROL_OF}.csv"))
+    command = prices["control.commands"]
+    priced = {"value_pj": command.value_pj, "low_pj": command.low_pj, "high_pj": command.high_pj}
+    rows = (("busy, a cycle", "busy_pj"), ("idle, a cycle", "idle_pj"), ("a command adds", "command_pj"))
+    lines = ["| | measured | priced |", "|---|---:|---:|"]
+    for what, key in rows:
+        cell = interval({f"{bound}_pj": x for bound, x in control[key].items()})
+        lines.append(f"| {what} | {cell} | {interval(priced) if key == 'command_pj' else '–'} |")
+    idle, parts = control["idle_pj"]["value"], control["idle_parts_pj"]
+    kept = sum(x for part, x in parts.items() if part.endswith("_queue") or part == "fetch_unit")
+    return {
+        "control": "\n".join(lines),
+        "control_cells": f"{control['cells']:,}",
+        "control_ff": f"{control['flip_flops']:,}",
+        "control_mm2": f"{control['area_um2'] / 1e6:.1f}",
+        "control_cycles": f"{control['cycles']:,}",
+        "control_commands": f"{control['commands']:,}",
+        "control_bits": f"{control['checked_bits'] / 1e6:.1f}",
+        "control_pes": f"{idle / stream(summary, 'idle')['value_pj']:.0f}",
+        "control_kept": f"{kept / idle:.0%}",
+        "control_pace": f"{control['cycles'] / control['commands']:.0f}",
+    }
 
 
 def by_data_table(phases: dict[str, Any]) -> str:

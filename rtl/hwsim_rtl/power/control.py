@@ -33,7 +33,7 @@ from hwsim_rtl.verilog import emit
 __all__ = ["CONTROL_CYCLES", "calibrate_control", "control_component", "measure_control", "record_control"]
 
 #: Most cycles of a program that are measured, from its start.
-CONTROL_CYCLES = 4096
+CONTROL_CYCLES = 16384
 #: Levels of the bench that are traced: the bench, the machine, and the ports of its parts.
 _DEPTH = 3
 _QUEUES = tuple(f"{unit}_queue" for unit in ("load", "matrix", "vector", "store"))
