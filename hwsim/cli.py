@@ -110,6 +110,18 @@ Folder = Annotated[
 JsonFile = Annotated[
     str | None, typer.Option("--json", metavar="FILE", help="Write the summary as JSON; - is stdout, alone.")
 ]
+EnergyTableFile = Annotated[
+    str | None,
+    typer.Option("--energy-table", metavar="FILE.csv", help="Energies over the quoted ones; `hwsim calibrate`."),
+]
+DataModelFile = Annotated[
+    str | None,
+    typer.Option(
+        "--data-model",
+        metavar="FILE.json",
+        help="Energy of the array by what its data do; from `hwsim calibrate`.",
+    ),
+]
 Term = Annotated[list[str] | None, typer.Argument(metavar="TERM", help="A word of hwsim's output; none lists them.")]
 
 
@@ -131,10 +143,8 @@ def step(
     clock_from: Annotated[
         str | None, typer.Option("--clock-from", metavar="SYNTH.json", help="Clock that `hwsim synth --json` found.")
     ] = None,
-    energy_table: Annotated[
-        str | None,
-        typer.Option("--energy-table", metavar="FILE.csv", help="Energies over the quoted ones; `hwsim calibrate`."),
-    ] = None,
+    energy_table: EnergyTableFile = None,
+    data_model: DataModelFile = None,
     out: Folder = None,
     json: JsonFile = None,
 ) -> None:
@@ -156,32 +166,36 @@ def step(
     _check_optimizer(optimizer)
     _check_outputs(out, json)
     from hwsim.energy import load_energy_table
+    from hwsim.energy.data_model import load_data_model
     from hwsim.report.summary import step_summary
     from hwsim.simulate import simulate
 
     table = None if energy_table is None else load_energy_table(energy_table)
+    model_of_data = None if data_model is None else load_data_model(data_model)
     _say_if_compiling()
-    result = simulate(graph, accelerator, optimizer=optimizer, precision=formats, energy_table=table)
+    result = simulate(
+        graph, accelerator, optimizer=optimizer, precision=formats, energy_table=table, data_model=model_of_data
+    )
     written: tuple[Path, ...] = ()
     if out is not None:
         from hwsim.report.files import write_all
         from hwsim.simulate import spans
 
         written = write_all(result, Path(out), spans)
+    from hwsim.report.energies import data_beside, energies_beside, print_data, print_energies
     from hwsim.report.tables import print_step
 
-    if table is None:
-        _give(json, lambda: step_summary(result), lambda console: print_step(result, console))
-    else:
-        from hwsim.report.energies import energies_beside, print_energies
+    beside = {} if table is None else {"energy_tables": energies_beside(result, table)}
+    if model_of_data is not None:
+        beside["data_model"] = data_beside(result, model_of_data, table)
 
-        beside = energies_beside(result, table)
+    def tables(console: Console) -> None:
+        print_step(result, console)
+        for name, show in (("energy_tables", print_energies), ("data_model", print_data)):
+            if name in beside:
+                show(beside[name], console)
 
-        def tables(console: Console) -> None:
-            print_step(result, console)
-            print_energies(beside, console)
-
-        _give(json, lambda: {**step_summary(result), "energy_tables": beside}, tables)
+    _give(json, lambda: {**step_summary(result), **beside}, tables)
     if written and json != "-":
         typer.echo(f"\nWrote {', '.join(path.name for path in written)} into {out}")
 
@@ -231,6 +245,8 @@ def train(
         float | None,
         typer.Option("--until-accuracy", metavar="PERCENT", help="End after the epoch that reaches it in the test."),
     ] = None,
+    energy_table: EnergyTableFile = None,
+    data_model: DataModelFile = None,
     json: JsonFile = None,
 ) -> None:
     """Train a network, every number computed as the accelerator computes it.
@@ -267,13 +283,17 @@ def train(
                 "folder"
             )
         check_training_folder(Path(folder))
-    training = _training(saved, model, data, hw, dataflow, batch, optimizer, learning_rate, precision, seed)
+    files = {
+        name: kept.get(name) if file is None else str(Path(file).resolve())
+        for name, file in (("energy_table", energy_table), ("data_model", data_model))
+    }
+    training = _training(saved, model, data, hw, dataflow, batch, optimizer, learning_rate, precision, seed, **files)
     if len(training.records) > epochs:
         raise HwsimError(f"--epochs is how many there are in all; the checkpoint has {len(training.records)}")
 
     def keep(place: Path) -> Path:
         place.mkdir(parents=True, exist_ok=True)
-        command = {"data": _lasting(data), "epochs": epochs, "until_accuracy": until_accuracy}
+        command = {"data": _lasting(data), "epochs": epochs, "until_accuracy": until_accuracy, **files}
         save(place / CHECKPOINT, training.checkpoint(command))
         if training.records:
             write_training(training, place, training_summary(training, until_accuracy))
@@ -386,8 +406,13 @@ def calibrate(
         int, typer.Option("--steps", metavar="N", min=1, max=44, help="Steps of training before operands are taken.")
     ] = 20,
     seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Of all that is random.")] = 1,
+    control: Annotated[
+        bool,
+        typer.Option("--control", help="Measure the control too; needs Verilator, takes long."),
+    ] = False,
     out: Annotated[
-        str | None, typer.Option("--out", metavar="DIR", help="Write the energy table and the summary there.")
+        str | None,
+        typer.Option("--out", metavar="DIR", help="Write the energy table, the model of data and the summary there."),
     ] = None,
     json: JsonFile = None,
 ) -> None:
@@ -402,7 +427,7 @@ def calibrate(
     from hwsim.workload import default_precision, precision_of
     from hwsim_models import build
     from hwsim_rtl.power import calibrate as measure
-    from hwsim_rtl.power import find_library, recorded_products, table_text
+    from hwsim_rtl.power import data_model, find_library, recorded_products, table_text
 
     formats = default_precision(accelerator) if precision is None else precision_of(precision)
     accelerator = accelerator.with_format(formats.operand_format)
@@ -419,8 +444,20 @@ def calibrate(
     )
     summary = measure(accelerator, cells, fitted, held_out, _cache_folder("gates"), seed=seed, say=say)
     summary = {**summary, "precision": formats.name, "steps": steps}
+    if control:
+        import warnings
+
+        from amaranth.hdl import UnusedElaboratable
+
+        from hwsim_rtl.cosim import step_program
+        from hwsim_rtl.power import calibrate_control
+
+        warnings.simplefilter("ignore", UnusedElaboratable)  # of a machine of which a part alone is looked at
+        program = step_program(build("digits-mlp", 32), accelerator, formats, seed=seed)
+        folders = _cache_folder("gates"), _cache_folder("models")
+        summary["control"] = calibrate_control(accelerator, cells, program, *folders, say)
     if out is not None:
-        write_calibration(summary, table_text(summary), Path(out))
+        write_calibration(summary, table_text(summary), data_model(summary), Path(out))
     _give(json, lambda: summary, lambda console: print_calibration(summary, console))
 
 
@@ -805,6 +842,8 @@ def _training(
     learning_rate: float | None,
     precision: str | None,
     seed: int | None,
+    energy_table: str | None,
+    data_model: str | None,
 ) -> Training:
     """Make a training from options, from a checkpoint where they are missing, and else from defaults."""
     from hwsim_models import build
@@ -822,18 +861,26 @@ def _training(
     except (KeyError, TypeError, ValueError):
         raise HwsimError("the checkpoint's configuration is not one of this hwsim; begin anew") from None
     samples = _dataset(data).shaped(graph.tensors["input"].shape[1:])
+    from hwsim.energy import load_energy_table
+    from hwsim.energy.data_model import load_data_model
     from hwsim.simulate import simulate
+    from hwsim.values.metering import ArrayMeter
     from hwsim.values.training import Training, step_cost
 
+    table = None if energy_table is None else load_energy_table(energy_table)
+    model_of_data = None if data_model is None else load_data_model(data_model)
     _say_if_compiling()
+    step = simulate(graph, accelerator, optimizer=chosen, precision=formats)
+    meter = None if model_of_data is None else ArrayMeter(step, model_of_data, table)
     training = Training(
         graph,
         accelerator,
         samples,
-        cost=step_cost(simulate(graph, accelerator, optimizer=chosen, precision=formats)),
+        cost=step_cost(step, table, array_apart=meter is not None),
         optimizer=chosen,
         precision=formats,
         seed=config.get("seed", TRAIN_SEED) if seed is None else seed,
+        meter=meter,
     )
     if saved is not None:
         training.resume(saved)
@@ -919,13 +966,14 @@ def _give_training(
     training: Training, folder: str | None, until_accuracy: float | None, json: str | None, console: Console
 ) -> None:
     """Write what training leaves behind, and say what came out."""
-    from hwsim.report.training import TRAINING_FILES, accuracy_sentence, training_summary, write_training
+    from hwsim.report.training import TRAINING_FILES, accuracy_sentence, print_phases, training_summary, write_training
 
     summary = training_summary(training, until_accuracy)
     if folder is not None:
         write_training(training, Path(folder), summary)
     if until_accuracy is not None:
         console.print(accuracy_sentence(training, until_accuracy), soft_wrap=True)
+    print_phases(training, console)
     _give(json, lambda: summary, lambda _: None)
     if folder is not None:
         console.print(f"\nWrote {', '.join(TRAINING_FILES)} into {folder}", soft_wrap=True)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from hwsim.energy import ACTIONS, EnergyTable, PriceList, energy, price_list
 from hwsim.energy.counting import count_actions
+from hwsim.energy.data_model import ArrayPrices, DataModel
 from hwsim.errors import HwsimError
 from hwsim.hardware import Accelerator, load_accelerator
 from hwsim.mapping import OpPlan, gemm_segment, plan_key, plan_op, plan_segments
@@ -87,6 +88,7 @@ def simulate(
     optimizer: Any = "momentum",
     precision: Precision | str | Path | None = None,
     energy_table: EnergyTable | None = None,
+    data_model: DataModel | None = None,
 ) -> StepResult:
     """Simulate one training step of a network.
 
@@ -103,6 +105,9 @@ def simulate(
         Where it needs an array for another operand format, the accelerator gets one (`Accelerator.with_format`).
     energy_table : EnergyTable, optional
         Where energies come from, as `hwsim.energy.load_energy_table` gives it; the package's unless given.
+    data_model : DataModel, optional
+        What the array costs in forward, dgrad and wgrad, at the statistics of each phase that the model has with it;
+        the table's rows unless given.
 
     Returns
     -------
@@ -113,7 +118,7 @@ def simulate(
     ------
     HwsimError
         Unknown names, nothing to train, an op without a gradient or a lowering, or a memory too small for one tile;
-        a tensor whose own format does not fit the precision.
+        a tensor whose own format does not fit the precision; a data model of another PE.
 
     Examples
     --------
@@ -134,6 +139,7 @@ def simulate(
     hw = hardware if isinstance(hardware, Accelerator) else load_accelerator(hardware)
     step, hw = training_step(graph, hw, optimizer, precision)
     prices = price_list(hw, energy_table)
+    array = None if data_model is None else ArrayPrices.of(data_model, hw)
     alike: dict[tuple[Any, ...], OpResult] = {}
     keys = [plan_key(op, step) for op in step.ops]
     for key, op in zip(keys, step.ops, strict=True):
@@ -152,7 +158,8 @@ def simulate(
             parameters=_own_parameters(op, step),
             peak_memory_bytes=int(live[index]),
         )
-        results.append(_with_fetch(result, hw, prices) if index == 0 else result)
+        result = _with_fetch(result, hw, prices) if index == 0 else result
+        results.append(result if array is None else _by_data(result, array))
     forward = sum(macs(op, step) for op in step.ops if op.phase is Phase.FORWARD)
     return StepResult(
         model=graph.name,
@@ -338,6 +345,14 @@ def _with_fetch(result: OpResult, hw: Accelerator, prices: PriceList) -> OpResul
 def live_bytes(step: Graph, hw: Accelerator) -> int:
     """Give the largest number of live DRAM bytes of a training step, without the program."""
     return int(np.sum(list(_memory(step, hw, 0).values()), axis=0).max())
+
+
+def _by_data(result: OpResult, array: ArrayPrices) -> OpResult:
+    """Price the array by the data of the op's phase."""
+    statistics = array.recorded().get(result.phase.value)
+    if statistics is None:
+        return result
+    return replace(result, energy=array.applied(result.energy, result.actions, statistics))
 
 
 def _own_parameters(op: Op, step: Graph) -> int:

@@ -1,11 +1,13 @@
 """Measure three PEs at their gates and write docs/calibration.md, its picture and the tables that hwsim carries.
 
-Without an argument the page alone, from docs/calibration/; with ``--measure`` everything again, which needs Debian's
-qflow-tech-osu018 and takes five minutes.
+Without an argument the page alone, from docs/calibration/; with ``--price`` what the models of data make of a step and
+a training too; with ``--measure`` everything again, which needs Debian's qflow-tech-osu018 and takes ten minutes.
 """
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import sys
 import tempfile
@@ -17,20 +19,25 @@ import numpy as np
 
 from hwsim.cli import main as hwsim
 from hwsim.energy import load_energy_table, price_list
+from hwsim.energy.operands import PeShape
 from hwsim.energy.scaling import scale
 from hwsim.hardware import load_accelerator
+from hwsim.report.calibration import model_text
 from hwsim.report.files import json_text
 from hwsim_rtl.power.activity import simulate
-from hwsim_rtl.power.calibration import OSU018, find_library, table_text
-from hwsim_rtl.power.components import array_format, pe_component
+from hwsim_rtl.power.calibration import OSU018, data_model, find_library, table_text
+from hwsim_rtl.power.components import pe_component
 from hwsim_rtl.power.gates import CENTRAL, KINDS, Weights, delays_of
 from hwsim_rtl.power.netlist import Netlist, map_gates
 from hwsim_rtl.power.products import made_products
-from hwsim_rtl.power.streams import PeShape, pe_stream
+from hwsim_rtl.power.streams import pe_stream
 
 DOCS = Path(__file__).parents[1]
 FOLDER, TABLES = DOCS / "calibration", DOCS.parent / "hwsim" / "energy" / "data"
 RUNS = {"int8": ("edge-8x8-int8", "int8"), "bf16": ("edge-8x8-bf16", "bf16"), "fp8": ("edge-8x8-bf16", "fp8")}
+#: Whose control is measured.
+CONTROL_OF = "int8"
+PHASES, EPOCHS = ("forward", "dgrad", "wgrad"), 2
 COLOURS = {"clock": "#999999", "internal": "#0072B2", "switching": "#E69F00"}
 #: What a MAC costs by others [pJ]: multiply and add of the operand and the accumulator format, by node [nm].
 QUOTED = {
@@ -45,13 +52,62 @@ def measure() -> None:
     FOLDER.mkdir(exist_ok=True)
     for name, (preset, precision) in RUNS.items():
         with tempfile.TemporaryDirectory() as out:
-            if hwsim(["calibrate", "--hw", preset, "--precision", precision, "--out", out]):
+            control = ["--control"] if name == CONTROL_OF else []
+            if hwsim(["calibrate", "--hw", preset, "--precision", precision, *control, "--out", out]):
                 sys.exit(1)
             summary = json.loads((Path(out) / "calibration.json").read_text("utf-8"))
         summary["mac_pj"] = taken_apart(preset, summary["operand_format"])
         summary["full_adder"] = full_adder()
         (FOLDER / f"{name}.json").write_text(json_text(summary), "utf-8")
         (TABLES / f"calibrated-180nm-{name}.csv").write_text(table_text(summary), "utf-8")
+        (TABLES / f"data-model-180nm-{name}.json").write_text(model_text(data_model(summary)), "utf-8")
+
+
+def price_by_data() -> None:
+    """Price a step and a training by the models of data, and keep what came out."""
+    (FOLDER / "phases.json").write_text(json_text({name: by_data(name) for name in RUNS}), "utf-8")
+
+
+def by_data(name: str) -> dict[str, Any]:
+    """Energy of the array by phase [pJ] with one figure and by data: a step of resnet18, and one of digits-cnn.
+
+    The latter is the mean over `EPOCHS` epochs of a training, which measures its own data.
+    """
+    preset, precision = RUNS[name]
+    hardware = ["--hw", preset, "--precision", precision]
+    table = ["--energy-table", str(TABLES / f"calibrated-180nm-{name}.csv")]
+    model = ["--data-model", str(TABLES / f"data-model-180nm-{name}.json")]
+    resnet = run("step", "resnet18", *hardware, *table, *model)["data_model"]["by_phase"]
+    plain = run("step", "digits-cnn", *hardware, "--batch", "32", *table, *model)["data_model"]["by_phase"]
+    epochs = ["--epochs", str(EPOCHS)]
+    trained, apart = (run("train", "digits-cnn", *hardware, *epochs, *table, *how) for how in (model, []))
+    steps, measured = trained["steps"], trained["data_model"]
+    return {
+        "resnet18": {
+            phase: {what: resnet[phase]["array"][f"{what}_pj"] for what in ("one_figure", "model")} for phase in PHASES
+        },
+        "digits-cnn": {
+            phase: {
+                "one_figure": plain[phase]["array"]["one_figure_pj"],
+                "model": [x / steps for x in measured["by_phase"][phase]["array_pj"]],
+                "zeros": measured["statistics"][phase]["zeros"],
+            }
+            for phase in PHASES
+        },
+        "steps": steps,
+        "run_pj": {"zeros_apart": apart["energy_pj"], "model": trained["energy_pj"]},
+    }
+
+
+def run(*arguments: str) -> dict[str, Any]:
+    """Give the summary of a command."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "s.json"
+        with contextlib.redirect_stdout(io.StringIO()):
+            if hwsim([*arguments, "--json", str(path)]):
+                sys.exit(1)
+        summary: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    return summary
 
 
 def taken_apart(preset: str, operand_format: str) -> dict[str, list[float]]:
@@ -62,8 +118,7 @@ def taken_apart(preset: str, operand_format: str) -> dict[str, list[float]]:
         text = map_gates(pe.text, pe.top, OSU018, Path(cache))
     netlist = Netlist.of(text, pe.top, cells.library, pe.parts)
     rng = np.random.default_rng(1)
-    shape = PeShape(array_format(hw), hw.array.rows, hw.array.cols, hw.array.multiply_latency_cycles)
-    stream = pe_stream(made_products(operand_format, rng)[0], shape, rng)
+    stream = pe_stream(made_products(operand_format, rng)[0], PeShape.of(hw), rng)
     found = {}
     still, bare = replace(CENTRAL, glitches=False), replace(CENTRAL, glitches=False, wire_ff=0.0)
     for what, assumed, kinds in (
@@ -88,7 +143,7 @@ def full_adder() -> dict[str, float]:
     return {"inputs_pf": round(inputs_pf, 5), "pj": round((library.voltage_v**2 / 2 * inputs_pf + inside) / 2, 5)}
 
 
-def render(found: dict[str, dict[str, Any]]) -> str:
+def render(found: dict[str, dict[str, Any]], phases: dict[str, Any]) -> str:
     """The page."""
     first = found["int8"]
     library = first["library"]
@@ -116,6 +171,10 @@ def render(found: dict[str, dict[str, Any]]) -> str:
         "world": world_table(found),
         "apart": apart_table(found),
         "model": model_table(found),
+        **control_parts(found[CONTROL_OF]),
+        "by_data": by_data_table(phases),
+        "epochs": str(EPOCHS),
+        "run": run_sentence(phases),
         "random_int8": f"{stream(found['int8'], 'random')['value_pj']:.1f}",
         "idle_int8": f"{stream(found['int8'], 'idle')['value_pj']:.1f}",
     }
@@ -267,6 +326,70 @@ def model_table(found: dict[str, dict[str, Any]]) -> str:
     return "\n".join([*lines, "| one figure | " + " | ".join(cells) + " |"])
 
 
+def control_parts(summary: dict[str, Any]) -> dict[str, str]:
+    """The control's cells, energies and what is priced for it [pJ at the library's node]."""
+    control = summary["control"]
+    preset = load_accelerator(RUNS[CONTROL_OF][0]).model_copy(update={"node_nm": summary["library"]["node_nm"]})
+    prices = price_list(preset, load_energy_table(TABLES / f"calibrated-180nm-{CONTROL_OF}.csv"))
+    command = prices["control.commands"]
+    priced = {"value_pj": command.value_pj, "low_pj": command.low_pj, "high_pj": command.high_pj}
+    rows = (("busy, a cycle", "busy_pj"), ("idle, a cycle", "idle_pj"), ("a command adds", "command_pj"))
+    lines = ["| | measured | priced |", "|---|---:|---:|"]
+    for what, key in rows:
+        cell = interval({f"{bound}_pj": x for bound, x in control[key].items()})
+        lines.append(f"| {what} | {cell} | {interval(priced) if key == 'command_pj' else '–'} |")
+    idle, parts = control["idle_pj"]["value"], control["idle_parts_pj"]
+    kept = sum(x for part, x in parts.items() if part.endswith("_queue") or part == "fetch_unit")
+    return {
+        "control": "\n".join(lines),
+        "control_cells": f"{control['cells']:,}",
+        "control_ff": f"{control['flip_flops']:,}",
+        "control_mm2": f"{control['area_um2'] / 1e6:.1f}",
+        "control_cycles": f"{control['cycles']:,}",
+        "control_commands": f"{control['commands']:,}",
+        "control_bits": f"{control['checked_bits'] / 1e6:.1f}",
+        "control_pes": f"{idle / stream(summary, 'idle')['value_pj']:.0f}",
+        "control_kept": f"{kept / idle:.0%}",
+        "control_pace": f"{control['cycles'] / control['commands']:.0f}",
+    }
+
+
+def by_data_table(phases: dict[str, Any]) -> str:
+    """The array by phase with one figure and by data, two networks, three formats."""
+    networks = {"resnet18": 1e9, "digits-cnn": 1e6}  # mJ, µJ
+    header = [f"{network}, {what}" for network in networks for what in ("one figure", "by data")]
+    lines = ["| | " + " | ".join(header) + " | zero operands |", "|---|" + "---:|" * (len(header) + 1)]
+    for name, found in phases.items():
+        for phase in PHASES:
+            cells = [
+                energies(found[n][phase][what], unit)
+                for n, unit in networks.items() for what in ("one_figure", "model")
+            ]  # fmt: skip
+            zero = f"{found['digits-cnn'][phase]['zeros']:.0%}"
+            lines.append(f"| {name} {phase} | " + " | ".join(cells) + f" | {zero} |")
+        totals = [
+            energies(np.sum([found[n][p][what] for p in PHASES], axis=0).tolist(), unit)
+            for n, unit in networks.items() for what in ("one_figure", "model")
+        ]  # fmt: skip
+        lines.append(f"| **{name}** | " + " | ".join(totals) + " | |")
+    return "\n".join(lines)
+
+
+def energies(pj: list[float], unit_pj: float) -> str:
+    """Value and bounds."""
+    value, low, high = (figure(x / unit_pj) for x in pj)
+    return f"{value} [{low} … {high}]"
+
+
+def run_sentence(phases: dict[str, Any]) -> str:
+    """What a whole run takes, priced in two ways [mJ]."""
+    said = [
+        f"{name} {figure(1e-9 * f['run_pj']['zeros_apart'])} and {figure(1e-9 * f['run_pj']['model'])} mJ"
+        for name, f in phases.items()
+    ]
+    return ", ".join(said)
+
+
 def plot(found: dict[str, dict[str, Any]], path: Path) -> None:
     """Energy of a PE by stream, stacked by what it is made of, with low and high."""
     import matplotlib.pyplot as plt
@@ -295,10 +418,13 @@ def main() -> None:
     """Measure if asked, and write the page."""
     if "--measure" in sys.argv:
         measure()
+    if "--measure" in sys.argv or "--price" in sys.argv:
+        price_by_data()
+    phases = json.loads((FOLDER / "phases.json").read_text("utf-8"))
     found = {name: json.loads((FOLDER / f"{name}.json").read_text("utf-8")) for name in RUNS}
     for name in RUNS:
         load_energy_table(TABLES / f"calibrated-180nm-{name}.csv")
-    (DOCS / "calibration.md").write_text(render(found), "utf-8")
+    (DOCS / "calibration.md").write_text(render(found, phases), "utf-8")
     plot(found, DOCS / "images" / "calibration.png")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import MappingProxyType
 
-__all__ = ["ACCUMULATOR_OF", "FORMAT_BITS", "array_formats"]
+__all__ = ["ACCUMULATOR_OF", "FORMAT_BITS", "FP8_OPERAND", "array_formats"]
 
 #: Width of one element [bits].
 FORMAT_BITS = MappingProxyType(
@@ -22,6 +22,9 @@ ACCUMULATOR_OF = MappingProxyType(
         "fp32": "fp32",
     }
 )
+
+#: What holds the numbers of both fp8 formats: inside arrays whose operands may be of either.
+FP8_OPERAND = "fp9_e5m3"
 
 _FP8 = ("fp8_e4m3", "fp8_e5m2")
 

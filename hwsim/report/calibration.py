@@ -12,19 +12,25 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from hwsim.energy.data_model import DataModel
 from hwsim.report.files import json_text
 from hwsim.report.lists import plain_table
 
-__all__ = ["CALIBRATION_FILES", "print_calibration", "write_calibration"]
+__all__ = ["CALIBRATION_FILES", "model_text", "print_calibration", "write_calibration"]
 
-#: The energy table and the summary.
-CALIBRATION_FILES = ("energy.csv", "calibration.json")
+#: The energy table, the model of data and the summary.
+CALIBRATION_FILES = ("energy.csv", "data-model.json", "calibration.json")
 
 
-def write_calibration(summary: Mapping[str, Any], table: str, folder: Path) -> None:
+def model_text(model: DataModel) -> str:
+    """Give a model of data as the file that `hwsim.energy.data_model.load_data_model` reads."""
+    return json_text(model.model_dump(mode="json", by_alias=True))
+
+
+def write_calibration(summary: Mapping[str, Any], table: str, model: DataModel, folder: Path) -> None:
     """Write `CALIBRATION_FILES` into a folder, which is made if it is missing."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, text in zip(CALIBRATION_FILES, (table, json_text(dict(summary))), strict=True):
+    for name, text in zip(CALIBRATION_FILES, (table, model_text(model), json_text(dict(summary))), strict=True):
         (folder / name).write_text(text, "utf-8")
 
 
@@ -47,6 +53,22 @@ def print_calibration(summary: Mapping[str, Any], console: Console) -> None:
     for name, component in summary["components"].items():
         _print_component(name, component, console)
     _print_model(summary["model"], console)
+    if "control" in summary:
+        _print_control(summary["control"], console)
+
+
+def _print_control(control: Mapping[str, Any], console: Console) -> None:
+    def bounded(name: str) -> str:
+        found = control[name]
+        return f"{found['value']:,.0f} [{found['low']:,.0f} … {found['high']:,.0f}] pJ"
+
+    console.print(
+        f"\nControl: {control['cells']:,} cells, {control['flip_flops']:,} of them flip-flops, "
+        f"{control['area_um2']:,.0f} µm²; {control['cycles']:,} cycles and {control['commands']:,} commands of "
+        f"{control['program']}, without glitches\n"
+        f"busy {bounded('busy_pj')} a cycle, idle {bounded('idle_pj')} a cycle; a command adds {bounded('command_pj')}",
+        soft_wrap=True,
+    )
 
 
 def _print_component(name: str, component: Mapping[str, Any], console: Console) -> None:

@@ -17,8 +17,12 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
+from hwsim.energy.data_model import MODEL_PHASES
+from hwsim.energy.operands import STATISTICS
+from hwsim.report.energies import source_of
 from hwsim.report.files import check_file, check_folder, json_text
 from hwsim.report.units import column, quantity, scale
+from hwsim.values.metering import EVERY_STEPS
 from hwsim.values.training import EpochRecord, Training
 
 __all__ = [
@@ -31,6 +35,7 @@ __all__ = [
     "check_training_folder",
     "draw_training",
     "energy_text",
+    "print_phases",
     "reached",
     "title_of",
     "training_summary",
@@ -106,9 +111,46 @@ def training_summary(training: Training, until_accuracy: float | None = None) ->
         "until_accuracy": until_accuracy,
         "epochs_to_accuracy": first.epoch if first else None,
         **to_accuracy,
+        **({} if training.meter is None else {"data_model": _by_data(training)}),
         "weights_sha256": training.weights_sha256(),
         "history": [asdict(record) for record in training.records],
     }
+
+
+def _by_data(training: Training) -> dict[str, Any]:
+    """Energy by phase and the mean statistics of the run, by phase, with a meter."""
+    assert training.meter is not None
+    statistics = np.mean([reading.statistics for reading in training.readings], axis=0)
+    array = dict(zip(MODEL_PHASES, np.sum([r.energy_pj for r in training.readings], axis=0).tolist(), strict=True))
+    return {
+        "source": source_of(training.meter.prices.model, training.hw, "this run"),
+        "every_steps": EVERY_STEPS,
+        "measured_macs_share": training.meter.measured_share(training.step),
+        "statistics": {
+            phase: dict(zip(STATISTICS, row.tolist(), strict=True))
+            for phase, row in zip(MODEL_PHASES, statistics, strict=True)
+        },
+        "by_phase": {
+            phase: {
+                **dict(zip(("energy_pj", "energy_low_pj", "energy_high_pj"), pj.tolist(), strict=True)),
+                "array_pj": array.get(phase, [0.0, 0.0, 0.0]),
+            }
+            for phase, pj in training.energy_by_phase_pj().items()
+        },
+    }
+
+
+def print_phases(training: Training, console: Console) -> None:
+    """Print the energy by phase, if the array was priced by its data."""
+    if training.meter is None:
+        return
+    found = _by_data(training)
+    for phase, row in found["by_phase"].items():
+        zeros = f", {found['statistics'][phase]['zeros']:.1%} zeros" if phase in found["statistics"] else ""
+        console.print(Text(f"{phase:>8}  {energy_text(list(row.values())[:3])}{zeros}"), soft_wrap=True)
+    share = found["measured_macs_share"]
+    covered = "" if share == 1 else f", of the operands of {share:.0%} of its MACs"
+    console.print(Text(f"Array by data: {found['source']}, every {EVERY_STEPS} steps{covered}"), soft_wrap=True)
 
 
 def check_training_folder(folder: Path) -> None:

@@ -18,11 +18,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from hwsim.energy import ACTIONS, energy, price_list
+from hwsim.energy import ACTIONS, EnergyTable, energy, price_list
+from hwsim.energy.data_model import MODEL_PHASES
 from hwsim.errors import HwsimError
 from hwsim.hardware import Accelerator
 from hwsim.values.checkpoint import Checkpoint, check_agreement
 from hwsim.values.data import Dataset
+from hwsim.values.metering import ArrayMeter, Reading, array_columns
 from hwsim.values.reference import initial, run
 from hwsim.values.scaling import LossScaling, TensorScaling, faulty, scaling_of
 from hwsim.workload import Optimizer, inference_graph, macs, training_graph
@@ -46,6 +48,10 @@ Energies = NDArray[np.float64]
 
 class TimedOp(Protocol):
     """What is read of `hwsim.results.OpResult`."""
+
+    @property
+    def name(self) -> str:
+        """Its name in the training graph."""
 
     @property
     def phase(self) -> Phase:
@@ -88,6 +94,8 @@ class StepCost:
         Name of the accelerator; empty for a cost that is not of one step on one accelerator.
     macs : int
         MACs of the step.
+    array_apart : bool
+        The array is not in the energies: an `ArrayMeter` knows it.
     """
 
     cycles: int
@@ -97,6 +105,7 @@ class StepCost:
     gated_pj: Energies
     hardware: str = ""
     macs: int = 0
+    array_apart: bool = False
 
     def total_cycles(self, steps: int, skipped: int) -> int:
         """Cycles of `steps` steps, `skipped` of them without updates."""
@@ -123,20 +132,27 @@ class StepCost:
         return energies
 
 
-def step_cost(step: TimedStep) -> StepCost:
+def step_cost(step: TimedStep, table: EnergyTable | None = None, *, array_apart: bool = False) -> StepCost:
     """Give what a simulated step costs.
 
     Parameters
     ----------
     step : StepResult
         From `hwsim.simulate.simulate`, with the same batch, optimizer and precision as the training.
+    table : EnergyTable, optional
+        Where energies come from; the package's unless given.
+    array_apart : bool
+        Leave the array out of forward, dgrad and wgrad, zero operands with it: an `ArrayMeter` prices it.
     """
-    prices = price_list(step.hardware)
+    prices = price_list(step.hardware, table)
     updates = [op for op in step.ops if op.phase is Phase.UPDATE]
     mac, gated = (prices.matrix[:, ACTIONS.index(f"array.{name}")] for name in ("macs", "gated_macs"))
 
+    counted = ~array_columns() if array_apart else np.ones(len(ACTIONS), bool)
+
     def total(ops: Sequence[TimedOp]) -> Energies:
-        pj: Energies = energy(sum((op.actions for op in ops), np.zeros(len(ACTIONS))), prices).sum(axis=-1)
+        summed = energy(sum((op.actions for op in ops), np.zeros(len(ACTIONS))), prices)
+        pj: Energies = np.where(counted, summed, 0).sum(axis=-1)
         return pj
 
     return StepCost(
@@ -146,7 +162,8 @@ def step_cost(step: TimedStep) -> StepCost:
         update_cycles=sum(op.cycles for op in updates),
         energy_pj=total(step.ops),
         update_energy_pj=total(updates),
-        gated_pj=gated - mac,
+        gated_pj=np.zeros(3) if array_apart else gated - mac,
+        array_apart=array_apart,
     )
 
 
@@ -235,6 +252,8 @@ class Training:
         0 to 2^32 − 1.
     machine : callable, optional
         ``(graph, hw, seed=…) -> Machine``, `hwsim.values.machine.Machine` unless given.
+    meter : ArrayMeter, optional
+        Prices the array by the operands of this run; `cost` then leaves it out.
 
     Attributes
     ----------
@@ -246,6 +265,8 @@ class Training:
         Name of its loss.
     losses, gated_macs, skipped : list
         Per step: loss, MACs with a zero operand, whether its updates were left out.
+    readings : list of Reading
+        Per step, with a meter: what the array did, as it was last measured.
     records : list of EpochRecord
         The epochs that are done.
     updates, macs, saturations : int
@@ -256,7 +277,8 @@ class Training:
     Raises
     ------
     HwsimError
-        If network and data do not fit, or the seed or the batch is out of range.
+        If network and data do not fit, or the seed or the batch is out of range; if the array is priced twice or not
+        at all.
     """
 
     def __init__(
@@ -270,6 +292,7 @@ class Training:
         precision: str | Precision | None = None,
         seed: int = 1,
         machine: Callable[..., Machine] | None = None,
+        meter: ArrayMeter | None = None,
     ) -> None:
         if not 0 <= seed <= _MOST_SEED:
             raise HwsimError(f"seed must be from 0 to 2^32 - 1; it is {seed}")
@@ -289,6 +312,12 @@ class Training:
                 f"{self.step.name}: the cost given is of {cost.macs:,} MACs on {cost.hardware}, not of this step on "
                 f"{self.hw.name}; simulate the same network, batch, optimizer and precision"
             )
+        if cost.array_apart != (meter is not None):
+            raise HwsimError(
+                f"{self.step.name}: the array is priced by the cost of a step or by a meter, by one of them; "
+                "take step_cost(…, array_apart=True) with a meter and with nothing else"
+            )
+        self.meter = meter
         _check_finite(self.data)
         first_batch = next(self.data.batches(graph.batch, seed, epoch=0))  # refuses a batch that is too large
         self._to_backward = [op for op in self.step.ops if op.phase is not Phase.UPDATE]
@@ -303,6 +332,7 @@ class Training:
         self._begin(*first_batch)
         self.losses: list[float] = []
         self.gated_macs: list[int] = []
+        self.readings: list[Reading] = []
         self.skipped: list[bool] = []
         self.records: list[EpochRecord] = []
         self.updates = self.macs = self.saturations = 0
@@ -339,12 +369,33 @@ class Training:
     @property
     def energy_pj(self) -> Energies:
         """Energy so far, without tests: ndarray of shape (3,), value, low, high [pJ]."""
-        return self.cost.total_energy_pj(self.steps, sum(self.skipped), sum(self.gated_macs))
+        energies = self.cost.total_energy_pj(self.steps, sum(self.skipped), sum(self.gated_macs))
+        if self.meter is not None:
+            energies += self._array_pj().sum(axis=(0, 1))
+        return energies
 
     def energy_by_step_pj(self) -> Energies:
         """Energy from the first step to each one's end: ndarray of shape (3, steps), value, low, high [pJ]."""
         steps = np.arange(1, self.steps + 1)
-        return self.cost.total_energy_pj(steps, np.cumsum(self.skipped), np.cumsum(self.gated_macs))
+        energies = self.cost.total_energy_pj(steps, np.cumsum(self.skipped), np.cumsum(self.gated_macs))
+        if self.meter is not None:
+            energies += np.cumsum(self._array_pj().sum(axis=1), axis=0).T
+        return energies
+
+    def energy_by_phase_pj(self) -> dict[str, Energies]:
+        """Energy so far by phase, with a meter; value, low, high [pJ]. They sum to `energy_pj`."""
+        if self.meter is None:
+            return {}
+        array = dict(zip(MODEL_PHASES, self._array_pj().sum(axis=0), strict=True))
+        found = {}
+        for phase, others_pj in self.meter.others_pj.items():
+            times = self.steps - (sum(self.skipped) if phase == Phase.UPDATE.value else 0)
+            found[phase] = times * others_pj + array.get(phase, 0)
+        return found
+
+    def _array_pj(self) -> Energies:
+        """Energy of the array by step and phase, with a meter: ndarray of shape (steps, phases, 3) [pJ]."""
+        return np.array([r.energy_pj for r in self.readings]).reshape(-1, len(MODEL_PHASES), 3)
 
     def train_epoch(
         self, stop: Callable[[], bool] = lambda: False, on_step: Callable[[], None] = lambda: None
@@ -405,6 +456,7 @@ class Training:
         values = machine.run(self._to_backward, step_number=number)
         self._check(values, before)
         skipped = self.scaling.skips(values)
+        reading = self._reading(skipped)
         if not skipped:
             self.scaling.before_update(machine)
             updated = machine.run(self._updates, step_number=number)
@@ -414,6 +466,8 @@ class Training:
         self.scaling.after_step(machine, skipped)
         self.losses.append(float(machine.read(self.loss_tensor).reshape(-1)[0]))
         self.skipped.append(skipped)
+        if reading is not None:
+            self.readings.append(reading)
         self.gated_macs.append(sum(int(v.gated_macs) for v in values))
         self.macs += sum(int(v.macs) for v in values)
         # What saturated backwards in a skipped step has been answered by the scaling.
@@ -422,6 +476,15 @@ class Training:
         if saturated and not self.first_saturation:
             first = saturated[0]
             self.first_saturation = f"op '{first.op}' ({first.kind}, {first.phase}) in step {self.steps:,}"
+
+    def _reading(self, skipped: bool) -> Reading | None:
+        """Measure the array if it is time, else give what was measured last; gradients that overflowed do not count."""
+        if self.meter is None:
+            return None
+        step = self.steps + 1
+        if self.meter.due(step) and not skipped:
+            return self.meter.read(self.machine, self._to_backward, np.random.default_rng([self.seed, step]))
+        return self.readings[-1] if self.readings else self.meter.reading({})
 
     def _check(self, values: Sequence[OpValues], before: _State) -> None:
         found = self.scaling.stops(values)
@@ -497,6 +560,7 @@ class Training:
             "hardware": self.hw.model_dump(mode="json"),
             "data": {"name": self.data.name, "sha256": _digest(*(np.ascontiguousarray(a).tobytes() for a in parts))},
             "graph": _digest(repr((list(self.step.tensors.values()), self.step.ops)).encode()),
+            **({} if self.meter is None else {"data_model": self.meter.prices.model.sha256}),
         }
 
     def checkpoint(self, command: Mapping[str, Any] | None = None) -> Checkpoint:
@@ -526,6 +590,9 @@ class Training:
             "gated_macs": np.array(self.gated_macs, np.int64),
             "skipped": np.array(self.skipped, np.bool_),
         }
+        if self.meter is not None:
+            arrays["array_pj"] = self._array_pj()
+            arrays["array_statistics"] = np.array([r.statistics for r in self.readings])
         return Checkpoint(self.config, dict(command or {}), progress, arrays)
 
     def resume(self, checkpoint: Checkpoint) -> None:
@@ -543,6 +610,9 @@ class Training:
         self.losses = arrays["loss"].tolist()
         self.gated_macs = arrays["gated_macs"].tolist()
         self.skipped = arrays["skipped"].tolist()
+        if self.meter is not None:
+            pairs = zip(arrays["array_pj"], arrays["array_statistics"], strict=True)
+            self.readings = [Reading(*pair) for pair in pairs]
         self.records = [EpochRecord(**record) for record in progress["records"]]
         self.updates, self.macs = progress["updates"], progress["macs"]
         self.saturations, self.first_saturation = progress["saturations"], progress["first_saturation"]

@@ -4,12 +4,16 @@ import importlib.util
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from hwsim.cli import main
 from hwsim.energy import load_energy_table, price_list
+from hwsim.energy.data_model import load_data_model
+from hwsim.energy.operands import STATISTICS
 from hwsim.hardware import load_accelerator
-from hwsim_rtl.power import table_text
+from hwsim.report.calibration import model_text
+from hwsim_rtl.power import data_model, table_text
 
 ROOT = Path(__file__).parents[2]
 TABLES = ROOT / "hwsim" / "energy" / "data"
@@ -33,9 +37,22 @@ def test_the_table_is_that_of_the_measurement(name):
     assert (TABLES / f"calibrated-180nm-{name}.csv").read_text("utf-8") == table_text(measured(name))
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_the_model_file_is_that_of_the_measurement(name):
+    path, found = TABLES / f"data-model-180nm-{name}.json", measured(name)
+    assert path.read_text("utf-8") == model_text(data_model(found))
+    model = load_data_model(path)
+    streams = {s["stream"]: s for s in found["components"]["PE"]["streams"]}
+    for stream, error in found["model"]["held_out_error"]["streams"].items():
+        cycle = model.cycle_pj(np.array([streams[stream]["statistics"][term] for term in STATISTICS]))
+        assert cycle.value == pytest.approx(streams[stream]["value_pj"] * (1 + error), rel=1e-3)
+        assert cycle.low <= streams[stream]["low_pj"] * 1.001
+        assert cycle.high >= streams[stream]["high_pj"] * 0.999
+
+
 def test_the_page_is_written_from_the_measurements(script):
     page = (ROOT / "docs" / "calibration.md").read_text("utf-8")
-    assert page == script.render({name: measured(name) for name in NAMES})
+    assert page == script.render({name: measured(name) for name in NAMES}, measured("phases"))
     assert "{{" not in page
 
 
@@ -60,10 +77,20 @@ def test_prices_at_the_node_add_up_to_the_measured_pe(name, preset, format):
 
 
 @pytest.mark.long
+def test_pricing_by_data_again_gives_the_same_figures(script):
+    found = json.loads((ROOT / "docs" / "calibration" / "phases.json").read_text("utf-8"))
+    assert script.by_data("int8") == found["int8"]
+
+
+@pytest.mark.long
 @pytest.mark.parametrize(("name", "preset"), [("int8", "edge-8x8-int8"), ("bf16", "edge-8x8-bf16"),
                                               ("fp8", "edge-8x8-bf16")])  # fmt: skip
 def test_measuring_again_gives_the_same_table(name, preset, tmp_path, monkeypatch):
     """Needs Debian's qflow-tech-osu018; without it the command says so, and this fails."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     assert main(["calibrate", "--hw", preset, "--precision", name, "--out", str(tmp_path)]) == 0
-    assert (tmp_path / "energy.csv").read_text("utf-8") == (TABLES / f"calibrated-180nm-{name}.csv").read_text("utf-8")
+    for new, old in (
+        ("energy.csv", f"calibrated-180nm-{name}.csv"),
+        ("data-model.json", f"data-model-180nm-{name}.json"),
+    ):
+        assert (tmp_path / new).read_text("utf-8") == (TABLES / old).read_text("utf-8")

@@ -8,21 +8,23 @@ import numpy as np
 import pytest
 
 from hwsim.energy import load_energy_table, price_list
+from hwsim.energy.data_model import load_data_model
+from hwsim.energy.operands import STATISTICS, PeShape, Product, operand_bits, operand_statistics
 from hwsim.errors import HwsimError
 from hwsim.hardware import load_accelerator
+from hwsim.hardware.formats import FP8_OPERAND
 from hwsim.numerics import add, from_format, multiply
-from hwsim_rtl.arithmetic.floats import FP8_OPERAND
 from hwsim_rtl.power.activity import LANES, simulate
-from hwsim_rtl.power.calibration import OSU018, calibrate, find_library, table_text
+from hwsim_rtl.power.calibration import OSU018, calibrate, data_model, find_library, table_text
 from hwsim_rtl.power.components import lane_component, lane_streams, pe_component, skew_component, small_components
 from hwsim_rtl.power.gates import CENTRAL, STEP_NS, Assumptions, Weights, delays_of
 from hwsim_rtl.power.liberty import parse_liberty, postfix, read_liberty
 from hwsim_rtl.power.model import Point, fit
 from hwsim_rtl.power.netlist import Netlist, map_gates
-from hwsim_rtl.power.products import Product
-from hwsim_rtl.power.streams import STATISTICS, PeShape, operand_bits, pe_stream
+from hwsim_rtl.power.streams import pe_stream
 from hwsim_rtl.vector.stages import split
 
+DATA = Path(__file__).parents[2] / "hwsim" / "energy" / "data"
 CELLS = Path(__file__).with_name("cells.lib")
 TINY = read_liberty(CELLS)
 PLAIN = Assumptions(wire_ff=0.0, slew_ns=0.0, neighbour_ff_per_um=0.0, glitches=True)
@@ -372,16 +374,56 @@ def test_an_own_table_decides_alone(calibrated):
     assert price_list(hw, load_energy_table(folder / "own.csv"))["array.macs"].value_pj == pytest.approx(mul + add_)
 
 
+def test_the_file_predicts_what_the_power_simulation_reports(calibrated, tmp_path):
+    """At a stream's statistics: the stream's energy and the error that was reported for it."""
+    summary, _ = calibrated
+    found = data_model({**summary, "steps": 3, "precision": "int8"})
+    (tmp_path / "m.json").write_text(found.model_dump_json(by_alias=True), "utf-8")
+    assert load_data_model(tmp_path / "m.json") == found
+    streams = {s["stream"]: s for s in summary["components"]["PE"]["streams"]}
+    errors = {**summary["model"]["fitted_error"]["streams"], **summary["model"]["held_out_error"]["streams"]}
+    assert set(errors) == set(streams) - {"idle"}
+    for name, error in errors.items():
+        cycle = found.cycle_pj(np.array([streams[name]["statistics"][term] for term in STATISTICS]))
+        assert cycle.value == pytest.approx(streams[name]["value_pj"] * (1 + error), rel=1e-3)
+    held_out = streams["other forward"]
+    cycle = found.cycle_pj(np.array([held_out["statistics"][term] for term in STATISTICS]))
+    assert cycle.low <= held_out["low_pj"] * 1.001
+    assert cycle.high >= held_out["high_pj"] * 0.999
+    idle = found.idle_pj
+    assert (idle.value, idle.low, idle.high) == tuple(streams["idle"][f"{b}_pj"] for b in ("value", "low", "high"))
+    assert found.library.node_nm == 65
+
+
+@pytest.mark.long
+def test_the_committed_model_holds_on_products_that_it_never_saw(tmp_path):
+    """Operands as after a ReLU, of other sizes than the digits', at the gates of the OSU cells."""
+    hw, model = load_accelerator("edge-8x8-int8"), load_data_model(DATA / "data-model-180nm-int8.json")
+    pe, library = pe_component(hw), find_library(None, None).library
+    net = Netlist.of(map_gates(pe.text, pe.top, OSU018, tmp_path), pe.top, library, pe.parts)
+    weights, rng = Weights.of(net, library, CENTRAL, pe.parts, pe.feeds), np.random.default_rng(11)
+    for spread in (10, 40):
+        a = np.maximum(np.round(rng.normal(0, spread, (90, 40))), 0).astype(np.float32)
+        product = Product("p", "forward", a, np.round(rng.normal(0, 20, (40, 24))).astype(np.float32))
+        stream = pe_stream(product, PeShape.of(hw), rng)
+        delays = delays_of(net, CENTRAL)
+        activity = simulate(net, stream.words, warm_cycles=stream.warm_cycles, delays=delays)
+        measured = weights.energy_pj(activity).sum(axis=(0, 1)).mean()
+        assert model.cycle_pj(stream.statistics.mean(axis=0)).value == pytest.approx(measured, rel=0.10)
+        sampled = operand_statistics(product, PeShape.of(hw), rng)
+        assert model.cycle_pj(sampled).value == pytest.approx(measured, rel=0.10)
+
+
 def test_the_model_finds_what_made_the_energies():
     rng = np.random.default_rng(6)
     points = []
     for name in ("a", "b"):
         statistics = rng.random((LANES, len(STATISTICS)))
-        points.append(Point(name, "made", statistics, 2 + statistics @ np.array([1, 2, 3, 4, 5.0])))
+        points.append(Point(name, "made", statistics, {"value": 2 + statistics @ np.array([1, 2, 3, 4, 5.0])}))
     model = fit(points[:1])
     assert model.coefficients == pytest.approx([2, 1, 2, 3, 4, 5])
     assert model.errors(points)["b"] == pytest.approx((0, 0))
-    off = Point("off", "made", points[0].statistics, points[0].energy_pj / 1.1)
+    off = Point("off", "made", points[0].statistics, {"value": points[0].energy_pj / 1.1})
     assert model.errors([off])["off"] == pytest.approx((0.1, 0.1))
 
 

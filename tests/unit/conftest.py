@@ -14,6 +14,7 @@ import pytest
 import hwsim.energy
 from hwsim.energy import EnergyTable
 from hwsim.energy.actions import ACTIONS
+from hwsim.energy.data_model import DataModel
 from hwsim.hardware import Accelerator, load_accelerator
 from hwsim.program import Program
 from hwsim.program.fields import CAUSES, FIELDS, RESOURCE_NAMES
@@ -214,9 +215,10 @@ def fakes(monkeypatch: pytest.MonkeyPatch, fake_gemm: Callable[..., FakeGemm]) -
         optimizer: str = "momentum",
         precision: Precision | None = None,
         energy_table: EnergyTable | None = None,
+        data_model: DataModel | None = None,
     ) -> StepResult:
         call = {"graph": graph, "hardware": hardware, "optimizer": optimizer, "precision": precision}
-        calls.append({**call, "energy_table": energy_table})
+        calls.append({**call, "energy_table": energy_table, "data_model": data_model})
         return make_step(hardware, graph.batch, optimizer)
 
     vars(simulate).update(simulate=step, gemm=fake_gemm, spans=make_spans, calls=calls)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,9 +15,10 @@ import pytest
 from hwsim import cli
 from hwsim.cli import main
 from hwsim.energy import load_energy_table
+from hwsim.energy.data_model import load_data_model
 from hwsim.errors import HwsimError
 from hwsim.hardware import load_accelerator
-from hwsim.report.energies import energies_beside
+from hwsim.report.energies import data_beside, energies_beside
 from hwsim.simulate import simulate
 from hwsim.workload import Network
 
@@ -45,6 +47,16 @@ FOUND: dict[str, Any] = {
 }  # fmt: skip
 
 
+CONTROL: dict[str, Any] = {
+    "program": "a step", "cells": 130000, "flip_flops": 27461, "area_um2": 5500791.0, "cycles": 4096, "commands": 120,
+    "busy_pj": {"value": 7000.0, "low": 6000.0, "high": 9000.0},
+    "idle_pj": {"value": 6500.0, "low": 5500.0, "high": 8400.0},
+    "command_pj": {"value": 17066.7, "low": 17000.0, "high": 20480.0},
+}  # fmt: skip
+DATA = Path(__file__).parents[2] / "hwsim" / "energy" / "data"
+MODEL = load_data_model(DATA / "data-model-180nm-int8.json")
+
+
 @pytest.fixture
 def power(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Stand in for `hwsim_rtl.power`; gives what it was asked."""
@@ -66,7 +78,7 @@ def power(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
     module = ModuleType("hwsim_rtl.power")
     vars(module).update(
-        find_library=find_library, recorded_products=recorded_products, calibrate=calibrate,
+        find_library=find_library, recorded_products=recorded_products, calibrate=calibrate, data_model=lambda _: MODEL,
         table_text=lambda summary: f"table of {summary['hardware']}\n",
     )  # fmt: skip
     monkeypatch.setitem(sys.modules, "hwsim_rtl.power", module)
@@ -107,6 +119,31 @@ def test_calibrate_passes_its_options_on_and_writes_its_files(power: dict[str, A
     assert (out / "energy.csv").read_text("utf-8") == "table of edge-8x8-int8\n"
     written = json.loads((out / "calibration.json").read_text("utf-8"))
     assert (written["precision"], written["steps"], written["rows"]) == ("fp8", 3, FOUND["rows"])
+    assert load_data_model(out / "data-model.json") == MODEL
+
+
+def test_calibrate_measures_the_control_if_asked(
+    power: dict[str, Any], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def calibrate_control(hw: Any, cells: str, program: str, gates: Path, models: Path, say: Any) -> dict[str, Any]:
+        power["control"] = (hw.name, cells, program, gates.name, models.name)
+        return CONTROL
+
+    cosim = ModuleType("hwsim_rtl.cosim")
+    vars(cosim).update(step_program=lambda graph, hw, precision, seed: f"{graph.name} {precision.name} {seed}")
+    monkeypatch.setitem(sys.modules, "hwsim_rtl.cosim", cosim)
+    monkeypatch.setattr(sys.modules["hwsim_rtl.power"], "calibrate_control", calibrate_control, raising=False)
+    with warnings.catch_warnings():
+        assert main(["calibrate", "--control", "--seed", "4"]) == 0
+    assert power["control"] == ("edge-8x8-int8", "cells None None", "digits-mlp int8 4", "gates", "models")
+    assert capsys.readouterr().out.endswith(
+        "Control: 130,000 cells, 27,461 of them flip-flops, 5,500,791 µm²; 4,096 cycles and 120 commands of a step, "
+        "without glitches\n"
+        "busy 7,000 [6,000 … 9,000] pJ a cycle, idle 6,500 [5,500 … 8,400] pJ a cycle; a command adds "
+        "17,067 [17,000 … 20,480] pJ\n"
+    )
+    assert main(["calibrate"]) == 0
+    assert "Control:" not in capsys.readouterr().out
 
 
 def test_calibrate_without_a_library_is_refused_before_training(
@@ -163,3 +200,58 @@ def test_energies_beside_are_those_of_both_simulations(tmp_path: Path) -> None:
         assert np.sum(parts, axis=0) == pytest.approx(total)
         assert np.sum([row[key] for row in beside["by_phase"].values()], axis=0) == pytest.approx(total)
     assert beside["total"]["ratio"] == pytest.approx(own.energy_pj.value / quoted.energy_pj.value)
+
+
+# A model of data
+
+
+def test_step_passes_the_model_on_and_shows_the_phases(capsys: pytest.CaptureFixture[str], fakes: ModuleType) -> None:
+    path = str(DATA / "data-model-180nm-int8.json")
+    assert main(["step", "fakenet", "--hw", "edge-8x8-int8", "--data-model", path]) == 0
+    shown = capsys.readouterr().out
+    assert "Energy with one figure for all data and with the model of data" in shown
+    assert shown.endswith(
+        "By data: PE of edge-8x8-int8 at its gates, osu018_stdcells.lib, 180 nm, scaled to 40 nm; statistics of "
+        "digits-mlp and digits-cnn after 20 steps of batch 32 in int8, seed 1, not of this network\n"
+    )
+    (call,) = fakes.calls
+    assert call["data_model"] == MODEL
+
+
+def test_phases_by_data_add_up_and_differ_from_one_figure() -> None:
+    graph = Network("two layers", batch=32).input((64,)).linear(32).relu().linear(10).softmax_cross_entropy()
+    hw, table = load_accelerator("edge-8x8-int8"), load_energy_table(DATA / "calibrated-180nm-int8.csv")
+    plain, step = (simulate(graph, hw, energy_table=table, data_model=model) for model in (None, MODEL))
+    beside = data_beside(step, MODEL, table)
+    rows = beside["by_phase"]
+    assert list(rows) == ["forward", "dgrad", "wgrad", "update"]
+    for i, bound in enumerate(("value", "low", "high")):
+        assert sum(row["total"]["model_pj"][i] for row in rows.values()) == pytest.approx(
+            getattr(step.energy_pj, bound)
+        )
+        assert sum(row["total"]["one_figure_pj"][i] for row in rows.values()) == pytest.approx(
+            getattr(plain.energy_pj, bound)
+        )
+    for row in rows.values():
+        others = [row["total"][key][0] - row["array"][key][0] for key in ("one_figure_pj", "model_pj")]
+        assert others[0] == pytest.approx(others[1])
+    assert rows["forward"]["cycle_pj"][0] > rows["wgrad"]["cycle_pj"][0] > beside["idle_pj"][0]
+    assert rows["update"]["cycle_pj"] is None
+
+
+def test_a_model_of_another_pe_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(DATA / "data-model-180nm-int8.json")
+    for command in (["step", "digits-mlp"], ["train", "digits-mlp", "--epochs", "1"]):
+        assert main([*command, "--hw", "edge-8x8-bf16", "--data-model", path]) == 2
+        assert (
+            capsys.readouterr()
+            .err.splitlines()[-1]
+            .startswith(
+                "hwsim: edge-8x8-bf16: its PE has bf16 operands, α = 6 and μ = 2 in dataflow ws, the data model's"
+            )
+        )
+
+
+def test_step_refuses_a_model_that_is_none(capsys: pytest.CaptureFixture[str], fakes: ModuleType) -> None:
+    assert main(["step", "fakenet", "--data-model", "none.json"]) == 2
+    assert capsys.readouterr().err == "hwsim: cannot read data model 'none.json': No such file or directory\n"

@@ -250,3 +250,51 @@ def test_without_scikit_learn(capsys: pytest.CaptureFixture[str], monkeypatch: p
     assert refusal(capsys, *ARGUMENTS) == (
         "digits: the images come with scikit-learn, which is not installed; run: pip install 'hwsim[data]'"
     )
+
+
+def test_a_model_of_data_gives_the_phases_of_this_run(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = Path(hwsim.__file__).parent / "energy" / "data"
+    model = ["--data-model", str(data / "data-model-180nm-int8.json")]
+    arguments = ["train", "digits-mlp", "--hw", "edge-8x8-int8", "--epochs", "2"]
+    plain, whole = summary(capsys, *arguments), summary(capsys, *arguments, *model)
+    assert "data_model" not in plain
+    assert (plain["weights_sha256"], plain["cycles"]) == (whole["weights_sha256"], whole["cycles"])
+    found = whole["data_model"]
+    assert list(found["by_phase"]) == ["forward", "dgrad", "wgrad", "update"]
+    for name in ("energy_pj", "energy_low_pj", "energy_high_pj"):
+        assert sum(row[name] for row in found["by_phase"].values()) == pytest.approx(whole[name])
+    assert 0 < found["statistics"]["forward"]["zeros"] < 1
+    assert found["measured_macs_share"] == 1
+    assert found["source"].endswith("180 nm, scaled to 40 nm; statistics of this run")
+    with monkeypatch.context() as patched:
+        interrupt_after(patched, 4)
+        assert main([*arguments, *model, "--out", "o"]) == 130
+    capsys.readouterr()
+    assert summary(capsys, "train", "digits-mlp", "--resume", "o") == whole
+    other = refusal(capsys, "train", "digits-mlp", "--resume", "o", "--data-model", str(changed_model(data)))
+    assert other.startswith("the checkpoint has data_model ")
+    assert main([*arguments, *model]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in printed[-5:-1]] == ["forward", "dgrad", "wgrad", "update"]
+    assert printed[-1] == f"Array by data: {found['source']}, every 16 steps"
+
+
+def changed_model(data: Path) -> Path:
+    found = json.loads((data / "data-model-180nm-int8.json").read_text("utf-8"))
+    found["coefficients_pj"]["value"][0] += 0.01
+    path = Path("other.json")
+    path.write_text(json.dumps(found), "utf-8")
+    return path
+
+
+def test_train_takes_an_energy_table(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    table = tmp_path / "own.csv"
+    table.write_text(
+        "component,action,format_or_size,node_nm,value_pj,low_pj,high_pj,source,grade\n"
+        "mac_mul,mul,bf16,40,1000,500,2000,measured,A\n", "utf-8",
+    )  # fmt: skip
+    plain = summary(capsys, *ARGUMENTS, "--epochs", "1")
+    dear = summary(capsys, *ARGUMENTS, "--epochs", "1", "--energy-table", str(table))
+    assert dear["energy_pj"] > 5 * plain["energy_pj"]

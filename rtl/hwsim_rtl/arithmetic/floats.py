@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from amaranth.hdl import C, Cat, Module, Mux, Signal, Value
 
+from hwsim.hardware.formats import FP8_OPERAND
 from hwsim.numerics import FLOATS, INTEGERS, FloatFormat
 
 __all__ = [
@@ -32,8 +33,6 @@ SIGN = FLOATS["fp32"].sign
 
 _BIAS = FLOATS["fp32"].bias
 
-#: What holds the numbers of both fp8 formats: inside arrays whose operands may be of either.
-FP8_OPERAND = "fp9_e5m3"
 _FORMATS = {**FLOATS, FP8_OPERAND: FloatFormat(FP8_OPERAND, 5, 3, 0xF7, 0xF8, 0xFC, gradual=True)}
 
 

@@ -257,6 +257,7 @@ def cosimulate(
     slack: int = 0,
     seed: int = 1,
     waves: Path | None = None,
+    waves_depth: int | None = None,
     memory_bytes: int = LEAST_MEMORY_BYTES,
 ) -> list[Result]:
     """Run programs on the RTL, one after the other in one simulation, and on the simulator.
@@ -275,6 +276,8 @@ def cosimulate(
         Of the random latencies.
     waves : Path, optional
         VCD to write.
+    waves_depth : int, optional
+        Levels of modules that the VCD has, the bench as the first; all unless given.
     memory_bytes : int
         Least size of the bench's memory; it is the next power of two that holds all images.
 
@@ -284,7 +287,7 @@ def cosimulate(
         If the machine has no RTL, a program is not legal, or a tool is missing.
     """
     largest = max([memory_bytes, *(program.image.size for program in programs)])
-    model = build_bench(hw, cache, 1 << (largest - 1).bit_length(), waves=waves is not None)
+    model = build_bench(hw, cache, 1 << (largest - 1).bit_length(), waves=waves is not None, waves_depth=waves_depth)
     expected = [expect(hw, program) for program in programs]
     jobs = [job_of(p, e, slack, seed + i) for i, (p, e) in enumerate(zip(programs, expected, strict=True))]
     runs = run_jobs(model, jobs, waves=waves)

@@ -62,7 +62,9 @@ def machine_text(hw: Accelerator, cache: Path) -> str:
     return kept.read_text("utf-8")
 
 
-def build_bench(hw: Accelerator, cache: Path, memory_bytes: int, *, waves: bool = False) -> Path:
+def build_bench(
+    hw: Accelerator, cache: Path, memory_bytes: int, *, waves: bool = False, waves_depth: int | None = None
+) -> Path:
     """Build a machine in its bench.
 
     Parameters
@@ -75,6 +77,8 @@ def build_bench(hw: Accelerator, cache: Path, memory_bytes: int, *, waves: bool 
         Size of the memory, a multiple of four.
     waves : bool
         The model can write a VCD; it is slower.
+    waves_depth : int, optional
+        Levels of modules that the VCD has, the bench as the first; all unless given.
 
     Returns
     -------
@@ -82,7 +86,9 @@ def build_bench(hw: Accelerator, cache: Path, memory_bytes: int, *, waves: bool 
         The program for `run_jobs`.
     """
     parameters = bench_parameters(hw, memory_bytes)
-    return _build(machine_text(hw, cache), module_name(hw), cache, parameters, ["--trace"] if waves else [])
+    depth = [] if waves_depth is None else ["--trace-depth", str(waves_depth)]
+    more = ["--trace", *depth] if waves else []
+    return _build(machine_text(hw, cache), module_name(hw), cache, parameters, more)
 
 
 def build_traffic_bench(text: str, module: str, cache: Path, latency: int) -> Path:

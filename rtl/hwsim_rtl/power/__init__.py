@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from hwsim_rtl.power.calibration import calibrate, find_library, table_text
+from hwsim_rtl.power.calibration import calibrate, data_model, find_library, table_text
+from hwsim_rtl.power.control import calibrate_control
 from hwsim_rtl.power.products import recorded_products
 
-__all__ = ["calibrate", "find_library", "recorded_products", "table_text"]
+__all__ = ["calibrate", "calibrate_control", "data_model", "find_library", "recorded_products", "table_text"]

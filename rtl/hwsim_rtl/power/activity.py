@@ -6,7 +6,7 @@ without there are none. docs/contracts/calibration.md says what both mean.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from hwsim_rtl.power import _kernels
 from hwsim_rtl.power.netlist import Netlist
 
-__all__ = ["LANES", "Activity", "Stimulus", "simulate"]
+__all__ = ["LANES", "Activity", "Stimulus", "simulate", "simulate_bits"]
 
 #: Streams that are simulated together.
 LANES = _kernels.LANES
@@ -65,9 +65,53 @@ def simulate(
     delays : ndarray of shape (len(netlist.outputs),), optional
         Inertial delay of every gate's output [steps, 1 or more]; without it nets settle at once.
     """
-    words = _packed(netlist, stimulus)
+    return _run(netlist, _packed(netlist, stimulus), warm_cycles, delays)[0]
+
+
+def simulate_bits(
+    netlist: Netlist, streams: Sequence[Mapping[str, NDArray[np.uint8]]], *, warm_cycles: int = 0
+) -> tuple[Activity, list[dict[str, NDArray[np.uint8]]]]:
+    """Run up to 64 streams of ports of any width through a netlist, in which all settles at once.
+
+    Parameters
+    ----------
+    netlist : Netlist
+        What is simulated. Registers begin at 0.
+    streams : sequence of mapping of str to ndarray of shape (cycles, width), dtype uint8
+        Bits of every input port, the lowest first, as many cycles in each stream.
+    warm_cycles : int
+        Cycles at the start that are not counted.
+
+    Returns
+    -------
+    tuple of Activity and list of dict of str to ndarray of shape (cycles, width)
+        The changes, and for every stream the bits of the output ports at the end of every cycle.
+    """
+    rows = [np.concatenate([stream[name] for name in netlist.inputs], axis=1) for stream in streams]
+    lanes = np.arange(len(rows), dtype=np.uint64)[:, None, None]
+    words = np.ascontiguousarray((np.stack(rows).astype(np.uint64) << lanes).sum(axis=0, dtype=np.uint64))
+    activity, seen = _run(netlist, words, warm_cycles, None)
+    found = []
+    for lane in range(len(rows)):
+        bits, ports, first = ((seen >> np.uint64(lane)) & np.uint64(1)).astype(np.uint8), {}, 0
+        for name in _shown(netlist):
+            width = len(netlist.ports[name])
+            ports[name] = bits[:, first : first + width]
+            first += width
+        found.append(ports)
+    return activity, found
+
+
+def _shown(netlist: Netlist) -> list[str]:
+    return [name for name in netlist.ports if name not in netlist.inputs]
+
+
+def _run(
+    netlist: Netlist, words: NDArray[np.uint64], warm_cycles: int, delays: NDArray[np.int64] | None
+) -> tuple[Activity, NDArray[np.uint64]]:
+    """Run packed words; gives the bits of the output ports too, packed likewise."""
     inputs = np.concatenate([netlist.ports[name] for name in netlist.inputs])
-    shown = [name for name in netlist.ports if name not in netlist.inputs]
+    shown = _shown(netlist)
     seen = np.concatenate([netlist.ports[name] for name in shown])
     toggles = np.zeros((netlist.nets, LANES), np.int64)
     outputs = np.zeros((len(words), len(seen)), np.uint64)
@@ -77,7 +121,7 @@ def simulate(
         _kernels.run_without_delays(netlist.programs, *rest)
     else:
         steps = int(_kernels.run_with_delays(netlist.programs, delays, *rest))
-    return Activity(len(words) - warm_cycles, toggles, _unpacked(netlist, shown, outputs), steps)
+    return Activity(len(words) - warm_cycles, toggles, _unpacked(netlist, shown, outputs), steps), outputs
 
 
 def _packed(netlist: Netlist, stimulus: Stimulus) -> NDArray[np.uint64]:

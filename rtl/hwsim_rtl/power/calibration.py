@@ -18,13 +18,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hwsim.energy.data_model import MODEL_PHASES, MODEL_SCHEMA, TERMS, DataModel
+from hwsim.energy.operands import STATISTICS, PeShape, Product, operand_statistics, turned
 from hwsim.energy.table import COLUMNS
 from hwsim.errors import HwsimError
-from hwsim.hardware import Accelerator, Dataflow
+from hwsim.hardware import Accelerator
 from hwsim_rtl.power.activity import simulate
 from hwsim_rtl.power.components import (
     Component,
-    array_format,
     lane_component,
     lane_streams,
     pe_component,
@@ -34,13 +35,14 @@ from hwsim_rtl.power.components import (
 )
 from hwsim_rtl.power.gates import CENTRAL, HIGH, KINDS, LOW, STEP_NS, Weights, delays_of
 from hwsim_rtl.power.liberty import Library, read_liberty
-from hwsim_rtl.power.model import TERMS, DataModel, Point, fit
+from hwsim_rtl.power.model import Line, Point, fit
 from hwsim_rtl.power.netlist import YOSYS, Netlist, map_gates
-from hwsim_rtl.power.products import PHASES, Product, made_products
-from hwsim_rtl.power.streams import STATISTICS, PeShape, Stream, idle_stream, pe_stream
+from hwsim_rtl.power.products import made_products
+from hwsim_rtl.power.streams import Stream, idle_stream, pe_stream
 from hwsim_rtl.synth import tools
 
-__all__ = ["CALIBRATION_SCHEMA", "OSU018", "OSU018_PACKAGE", "Cells", "calibrate", "find_library", "table_text"]
+__all__ = ["CALIBRATION_SCHEMA", "OSU018", "OSU018_PACKAGE", "Cells", "calibrate", "data_model", "find_library",
+           "table_text"]  # fmt: skip
 
 CALIBRATION_SCHEMA = "hwsim.calibration/1"
 #: The open 180 nm library that Debian and Ubuntu package, and its package.
@@ -146,17 +148,14 @@ def calibrate(
         If there is no PE to measure, or the cell library lacks what Yosys took.
     """
     rng = np.random.default_rng(seed)
-    format = array_format(hw)
-    shape = PeShape(format, hw.array.rows, hw.array.cols, hw.array.multiply_latency_cycles)
+    shape = PeShape.of(hw)
     made = made_products(hw.array.operand_format, rng)
-    products = [*training, *held_out, *made]
-    if hw.array.dataflow is Dataflow.INPUT_STATIONARY:  # the weights move, the inputs stay
-        products = [Product(p.name, p.phase, p.b.T, p.a.T) for p in products]
+    products = [turned(p, hw) for p in (*training, *held_out, *made)]
     streams = [idle_stream(), *(pe_stream(p, shape, rng, cycles) for p in products)]
     pe = pe_component(hw)
     pe_net, measured = _measure(pe, streams, cells, cache, say)
     by_name = {m.stream.name: m for m in measured}
-    sizes = {p.name: p.a.size * p.b.shape[1] for p in products}
+    sizes = {p.name: p.macs for p in products}
     phases = _phases(measured, sizes)
     rows = _pe_rows(hw, phases, by_name)
     components = {pe.name: _described(pe_net, measured, pe.parts)}
@@ -174,13 +173,21 @@ def calibrate(
     lane = lane_component(hw)
     net, found = _measure(lane, lane_streams(rng, cycles // 4), cells, cache, say)  # large, and no data of its own
     components[lane.name] = _described(net, found, ())
-    points = {m.stream.name: Point(m.stream.name, m.stream.phase, m.stream.statistics, m.total()) for m in measured}
+    points = {
+        m.stream.name: Point(m.stream.name, m.stream.phase, m.stream.statistics, {b: m.total(b) for b in _BOUNDS})
+        for m in measured
+    }
     fitted = [points[p.name] for p in (*training, *made)]
+    models = {bound: fit(fitted, bound) for bound in _BOUNDS}
+    recorded = [p for p in products if p.phase in MODEL_PHASES]
     return {
         "schema": CALIBRATION_SCHEMA,
         "hardware": hw.name,
         "operand_format": hw.array.operand_format,
         "dataflow": hw.array.dataflow.value,
+        "array": {
+            name: getattr(hw.array, name) for name in ("rows", "cols", "add_latency_cycles", "multiply_latency_cycles")
+        },
         "library": {
             "name": cells.path.name, "sha256": sha256(cells.path.read_bytes()).hexdigest(), "node_nm": cells.node_nm,
             "supply_v": cells.library.voltage_v,
@@ -191,7 +198,8 @@ def calibrate(
         "rows": [_row(row, hw, cells) for row in rows],
         "phases_pj": {phase: _bounds(found) for phase, found in phases.items()},
         "components": components,
-        "model": _model(fit(fitted), fitted, [points[p.name] for p in held_out], by_name["idle"].total()),
+        "model": _model(models, fitted, [points[p.name] for p in held_out], by_name["idle"].total()),
+        "statistics": _statistics(recorded, shape, np.random.default_rng(seed)),
     }  # fmt: skip
 
 
@@ -206,6 +214,47 @@ def table_text(summary: Mapping[str, Any]) -> str:
         f"# Energy per operation [pJ] of {what}, measured at its gates.\n"
         f"# docs/contracts/calibration.md says how.\n{text.getvalue()}"
     )
+
+
+def data_model(summary: Mapping[str, Any]) -> DataModel:
+    """Give the model of a summary with the steps and the precision of its training."""
+    trained = (
+        f"digits-mlp and digits-cnn after {summary['steps']} steps of batch 32 in {summary['precision']}, "
+        f"seed {summary['seed']}"
+    )
+    model, idle = summary["model"], _stream(summary, "idle")
+    return DataModel.model_validate(
+        {
+            "schema": MODEL_SCHEMA,
+            **{name: summary[name] for name in ("hardware", "dataflow", "operand_format", "library", "tools")},
+            **summary["array"], "terms": model["terms"],
+            "coefficients_pj": {
+                "value": model["coefficients_pj"], **{b: model[f"coefficients_{b}_pj"] for b in ("low", "high")},
+            },
+            "held_out_error": {
+                "mean": model["held_out_error"]["mean_of_streams"], "largest": model["held_out_error"]["largest"],
+            },
+            "idle_pj": {bound: idle[f"{bound}_pj"] for bound in _BOUNDS}, "trained": trained,
+            "statistics": summary["statistics"],
+        }
+    )  # fmt: skip
+
+
+def _stream(summary: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """What the PE did on one stream."""
+    found: Mapping[str, Any] = next(s for s in summary["components"]["PE"]["streams"] if s["stream"] == name)
+    return found
+
+
+def _statistics(products: Sequence[Product], shape: PeShape, rng: np.random.Generator) -> dict[str, dict[str, float]]:
+    """By phase: the mean of its products' statistics by their MACs."""
+    found = {}
+    for phase in MODEL_PHASES:
+        chosen = [p for p in products if p.phase == phase]
+        means = [operand_statistics(p, shape, rng) for p in chosen]
+        mean = np.average(means, axis=0, weights=[p.macs for p in chosen])
+        found[phase] = dict(zip(STATISTICS, mean.round(4).tolist(), strict=True))
+    return found
 
 
 def _measure(
@@ -233,7 +282,7 @@ def _measure(
 def _phases(measured: Sequence[_Measured], sizes: Mapping[str, int]) -> dict[str, dict[str, NDArray[np.float64]]]:
     """By phase and bound: energy of the parts, ndarray of shape (parts,), mean over recorded streams by their MACs."""
     found = {}
-    for phase in PHASES:
+    for phase in MODEL_PHASES:
         chosen = [m for m in measured if m.stream.phase == phase]
         if not chosen:
             raise HwsimError(f"no product of phase {phase} was recorded")
@@ -321,15 +370,19 @@ def _bytes(stream: Stream) -> NDArray[np.uint64]:
 
 
 def _model(
-    model: DataModel, fitted: Sequence[Point], held_out: Sequence[Point], idle_pj: NDArray[np.float64]
+    lines: Mapping[str, Line], fitted: Sequence[Point], held_out: Sequence[Point], idle_pj: NDArray[np.float64]
 ) -> dict[str, Any]:
     """Coefficients, and how far off the model is on what it was fitted to and on what it was not."""
-    errors = {"fitted": model.errors(fitted), "held_out": model.errors(held_out)}
+    errors = {"fitted": lines["value"].errors(fitted), "held_out": lines["value"].errors(held_out)}
     above_idle = {p.name: float(p.energy_pj.mean() / (p.energy_pj - idle_pj).mean()) for p in (*fitted, *held_out)}
     one_figure = float(np.mean([p.energy_pj.mean() for p in fitted if p.phase != "made"]))
-    return {
-        "terms": ["constant", *TERMS],
-        "coefficients_pj": model.coefficients.round(4).tolist(),
+    coefficients = {bound: line.coefficients.round(4).tolist() for bound, line in lines.items()}
+    bounded = [abs(e[0]) for line in lines.values() for e in line.errors(held_out).values()]
+    found = {
+        "terms": list(TERMS),
+        "coefficients_pj": coefficients["value"],
+        "coefficients_low_pj": coefficients["low"],
+        "coefficients_high_pj": coefficients["high"],
         **{
             f"{name}_error": {
                 "mean_of_streams": _mean_error([abs(e[0]) for e in of.values()]),
@@ -341,6 +394,8 @@ def _model(
         },
         "held_out_error_of_one_figure": _mean_error([abs(one_figure / p.energy_pj.mean() - 1) for p in held_out]),
     }
+    found["held_out_error"]["largest"] = round(max(bounded), 4) if bounded else None
+    return found
 
 
 def _mean_error(errors: Sequence[float]) -> float | None:

@@ -10,18 +10,17 @@ from amaranth.hdl import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from hwsim.energy.operands import Words, array_format
 from hwsim.errors import HwsimError
 from hwsim.hardware import Accelerator, Dataflow
-from hwsim.hardware.formats import array_formats
 from hwsim.numerics import to_format
 from hwsim.program import VectorOp
 from hwsim_rtl.arithmetic import Adder, Multiplier
-from hwsim_rtl.arithmetic.floats import FP8_OPERAND
 from hwsim_rtl.array.pe import StationaryPE
 from hwsim_rtl.array.skew import delayed
 from hwsim_rtl.dma.box import Geometry
 from hwsim_rtl.power.activity import LANES
-from hwsim_rtl.power.streams import Stream, Words
+from hwsim_rtl.power.streams import Stream
 from hwsim_rtl.vector.lane import HOW, MEANINGS, Lane
 from hwsim_rtl.vector.stages import split
 from hwsim_rtl.verilog import emit
@@ -29,7 +28,6 @@ from hwsim_rtl.verilog import emit
 __all__ = [
     "SKEW_CYCLES",
     "Component",
-    "array_format",
     "lane_component",
     "lane_streams",
     "pe_component",
@@ -65,12 +63,6 @@ class Component:
     top: str
     parts: tuple[str, ...] = ()
     feeds: Mapping[str, str] = field(default_factory=dict)
-
-
-def array_format(hw: Accelerator) -> str:
-    """Format of the operands inside the array: wide enough for every format that it takes."""
-    formats = array_formats(hw.array.operand_format)
-    return FP8_OPERAND if len(formats) > 1 else hw.array.operand_format
 
 
 def pe_component(hw: Accelerator) -> Component:
