@@ -37,6 +37,7 @@ bench: $(INSTALLED)
 	$(BIN)/python tests/bench/bench.py
 	$(BIN)/python tests/bench/numerics_bench.py
 	$(BIN)/python tests/bench/values_bench.py
+	$(BIN)/python tests/bench/sweep_bench.py
 
 # The README's pictures come from a run.
 figures: demo

@@ -42,6 +42,9 @@ RTL_HARDWARE = "edge-8x8-int8"
 #: What `train` takes where neither an option nor a checkpoint says it.
 TRAIN_DATA, TRAIN_EPOCHS, TRAIN_BATCH, TRAIN_OPTIMIZER, TRAIN_SEED = "digits", 10, 32, "momentum", 1
 
+#: Points of a part of a sweep.
+SWEEP_CHUNK = 65_536
+
 # typer keeps the base of its usage errors private; BadParameter → UsageError → ClickException.
 _UsageError: type[Exception] = typer.BadParameter.__mro__[2]
 
@@ -655,7 +658,7 @@ def sweep(
         int | None, typer.Option("--points", metavar="N", parser=_count, help="Points of a search but the grid.")
     ] = None,
     seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of what is drawn.")] = 1,
-    chunk: Annotated[int, typer.Option("--chunk", metavar="N", parser=_count, help="Points of a part.")] = 65_536,
+    chunk: Annotated[int, typer.Option("--chunk", metavar="N", parser=_count, help="Points of a part.")] = SWEEP_CHUNK,
     workers: Annotated[
         int | None,
         typer.Option("--workers", metavar="N", parser=_count, help="Processes. [default: one per core]"),
@@ -686,34 +689,34 @@ def sweep(
         raise HwsimError("--out must name a folder; it is empty")
     _check_outputs(None, json)
     from hwsim.energy import load_energy_table
-    from hwsim.explore import Plan, analyse, estimate_seconds, load_space, quality, run_sweep
+    from hwsim.explore import Plan, analyse, estimate_seconds, load_space, parts_of, quality, run_sweep
     from hwsim.report.sweep import print_space, print_sweep, sweep_summary, write_sweep
     from hwsim_models import build
 
     described = load_space(space)
     table = None if energy_table is None else load_energy_table(energy_table)
     plan = Plan(search, points, seed, chunk)
+    if against is not None and not parts_of(Path(against)):
+        raise HwsimError(f"--against names a folder without a sweep, '{against}'; sweep the grid into it first")
     console = _console(stderr=json == "-")
     print_space(described, console)
     _say_if_compiling()
     count = workers or os.cpu_count() or 1
-    console.print(estimate_seconds(described, build, plan, count, table).sentence())
+    console.print(estimate_seconds(described, build, plan, count, table).sentence(), soft_wrap=True)
     if dry_run:
         return
     from hwsim.report.progress import SweepDisplay
 
-    with SweepDisplay(_console(stderr=True)) as display:
-        parts = run_sweep(
-            described,
-            Path(out),
-            build,
-            plan,
-            workers=workers,
-            scheduler=scheduler,
-            resume=resume,
-            energy_table=table,
-            progress=display,
-        )
+    where: dict[str, Any] = {"workers": workers, "scheduler": scheduler, "resume": resume, "energy_table": table}
+    try:
+        with SweepDisplay(_console(stderr=True)) as display:
+            parts = run_sweep(described, Path(out), build, plan, progress=display, **where)
+    except KeyboardInterrupt:
+        more = [] if search == "grid" else ["--search", search, "--points", str(points), "--seed", str(seed)]
+        more += [] if chunk == SWEEP_CHUNK else ["--chunk", str(chunk)]
+        more += [] if energy_table is None else ["--energy-table", quote(energy_table)]
+        command = " ".join(["hwsim sweep", quote(space), "--out", quote(out), *more, "--resume"])
+        raise _InterruptedError(f"interrupted; go on: {command}") from None
     found = analyse(described, parts)
     notes = {"Search": plan.sentence(described), "Digest": described.digest[:16]}
     reached = None
@@ -727,7 +730,7 @@ def sweep(
         print_sweep(described, found, console)
         if reached is not None:
             console.print(f"\nHypervolume: {reached:.2%} of that of the exhaustive front in {against}")
-        console.print(f"\nWrote {', '.join(path.name for path in written)} into {out}")
+        console.print(f"\nWrote {', '.join(path.name for path in written)} into {out}", soft_wrap=True)
 
     _give(json, lambda: summary, tables)
 
