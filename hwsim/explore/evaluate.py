@@ -283,8 +283,9 @@ class _Points:
             column = self.formats if name == "array.operand_format" else self.columns.get(name)
             if column is None:
                 continue
-            _, code = np.unique(column[at].astype(str) if column.dtype == object else column[at], return_inverse=True)
-            _, key = np.unique(key * (int(code.max()) + 1) + code, return_inverse=True)
+            code = _codes(column[at])
+            if code.any():
+                _, key = np.unique(key * (int(code.max()) + 1) + code, return_inverse=True)
         order = np.argsort(key, kind="stable")
         groups = np.split(at[order], np.flatnonzero(np.diff(key[order])) + 1)
         return sorted(groups, key=lambda group: int(group[0]))
@@ -341,6 +342,17 @@ def _at(counted: _Counted, chosen: NDArray[np.int64]) -> _Counted:
         parameters=counted.parameters[chosen],
         batch=counted.batch[chosen],
     )
+
+
+def _codes(column: NDArray[Any]) -> NDArray[np.int64]:
+    """Number the values of a column; all 0 if there is but one."""
+    if column.dtype == object:
+        known: dict[Any, int] = {}
+        return np.array([known.setdefault(value, len(known)) for value in column.tolist()], np.int64)
+    if (column == column[0]).all():
+        return np.zeros(len(column), np.int64)
+    codes: NDArray[np.int64] = np.unique(column, return_inverse=True)[1]
+    return codes
 
 
 def _plain(value: Any) -> Any:
