@@ -1,4 +1,4 @@
-"""The command line: `hwsim step`, `train`, `gemm`, `area`, `synth`, `calibrate`, `cosim`, `models`, `presets` and `explain`.
+"""The command line: `hwsim step`, `train`, `gemm`, `area`, `synth`, `calibrate`, `cosim` and lists.
 
 Bad input ends with one sentence on stderr and exit code 2, an interrupt with 130. Heavy modules are imported in the
 command that needs them, so that help and lists come at once.

@@ -77,7 +77,7 @@ def points() -> Iterator[tuple[str, dict[str, Any], bool, bool]]:
             ({"rows": 8, "cols": 6, "alpha": 2, "beta": 4, "mu": 0, "scratchpad_bytes": 65536}, False, True),
         ):  # fmt: skip
             if dataflow == "is":  # half a line takes a beat, and a line is a power of two
-                if held or "rows" in fields and "beta" not in fields:
+                if held or ("rows" in fields and "beta" not in fields):
                     continue
                 columns = fields.get("cols", 4) if "format" in fields else 8
                 fields = {**fields, "cols": columns, "rows": fields.get("rows", 4)}
@@ -314,9 +314,7 @@ def key_of_pe(row: dict[str, Any]) -> tuple[Any, ...]:
 @lru_cache(maxsize=1)
 def pe_transistors() -> dict[tuple[Any, ...], float]:
     """Transistors in gates of the PEs that were measured alone."""
-    return {
-        key_of_pe(row): row["transistors"] - 16 * row["gates_FF"] for row in measurements() if row["part"] == "pe"
-    }
+    return {key_of_pe(row): row["transistors"] - 16 * row["gates_FF"] for row in measurements() if row["part"] == "pe"}
 
 
 def fitted(rows: list[dict[str, Any]], resource: str, terms: tuple[str, ...]) -> dict[str, Any]:

@@ -41,7 +41,9 @@ class AreaList:
     def total(self) -> Estimate:
         """Sum of the parts [mm²]: values, lows and highs each."""
         return Estimate(
-            sum(p.value_mm2 for p in self.parts), sum(p.low_mm2 for p in self.parts), sum(p.high_mm2 for p in self.parts)
+            sum(p.value_mm2 for p in self.parts),
+            sum(p.low_mm2 for p in self.parts),
+            sum(p.high_mm2 for p in self.parts),
         )
 
     def __getitem__(self, part: str) -> PartArea:

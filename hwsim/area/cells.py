@@ -134,7 +134,7 @@ def count(part: str, resource: str, hw: Accelerator) -> Estimate:
         ``pe`` (one of them), ``matrix`` (without PEs), ``vector``, ``scratchpad``, ``accumulator``, ``control``,
         ``load``, ``store``, ``registers``, ``counters`` or ``machine`` (what is between its parts).
     resource : str
-        ``LUT``, ``FF``, ``DSP``; of a chip of its own ``gates``, transistors in gates, without flip-flops, and ``bits`` of
+        ``LUT``, ``FF``, ``DSP``; on a chip ``gates``, transistors in gates, without flip-flops, and ``bits`` of
         small memories.
     hw : Accelerator
         Of numbers, or of columns.
@@ -150,7 +150,8 @@ def count(part: str, resource: str, hw: Accelerator) -> Estimate:
     if fit is None:  # no small memories
         return Estimate(0.0, 0.0, 0.0)
     if "of" in fit:
-        return count(part, fit["of"], hw) * Estimate(fit["factor"], fit["factor"] * fit["low"], fit["factor"] * fit["high"])
+        factor = fit["factor"]
+        return count(part, fit["of"], hw) * Estimate(factor, factor * fit["low"], factor * fit["high"])
     value = sum((coefficient * evaluate(term, hw) for term, coefficient in fit["terms"].items()), start=0.0)
     beyond = np.maximum(VARIABLES["deep"](hw) / FITTED_SIDE, 1.0) ** (0.0 if part == "pe" else BEYOND_EXPONENT)
     return Estimate(value, value * fit["low"] / beyond, value * fit["high"] * beyond)

@@ -78,7 +78,8 @@ class AreaContext:
         """How much smaller other libraries may be than ours: the least ratio of an operation that the table has at
         45 nm and at the node of our cells, too.
         """
-        ratios, sources = [1.0], ()
+        ratios: list[float] = [1.0]
+        sources: tuple[str, ...] = ()
         for kind, format in (("add", "int32"), ("add", "fp32"), ("mul", "fp32")):
             at = {row.node_nm: row for row in self.table.select("operation", kind, format)}
             if 45.0 in at and node_nm in at and node_nm != 45.0:

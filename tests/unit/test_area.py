@@ -4,6 +4,7 @@ numbers and columns?
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,11 @@ def columns(points: list[Accelerator]) -> Accelerator:
     def of(part: str, kind: Any, **same: Any) -> Any:
         names = kind.model_fields
         return kind.model_construct(
-            **{name: np.array([getattr(getattr(hw, part), name) for hw in points]) for name in names if name not in same},
+            **{
+                name: np.array([getattr(getattr(hw, part), name) for hw in points])
+                for name in names
+                if name not in same
+            },
             **same,
         )
 
@@ -156,7 +161,7 @@ def test_columns_are_what_single_machines_are(points: list[Accelerator]) -> None
 def test_more_of_a_node_is_smaller() -> None:
     nodes = (250, 180, 130, 90, 65, 45, 32, 28, 22, 16, 14, 10, 7, 5)
     totals = [area_list(variant(node_nm=node)).total for node in nodes]
-    for older, newer in zip(totals, totals[1:], strict=False):
+    for older, newer in pairwise(totals):
         for end in ("value", "low", "high"):
             assert getattr(newer, end) < getattr(older, end)
 
