@@ -90,12 +90,12 @@ def points() -> Iterator[tuple[str, dict[str, Any], bool, bool]]:
         ({"lanes": 2}, False, False), ({}, True, False), ({"cols": 8, "lanes": 2}, False, False),
         ({"cols": 8, "lanes": 4, "lambda": 20}, False, False), ({"format": "bf16", "lanes": 2}, False, False),
         ({"format": "bf16"}, True, False), ({"format": "fp8_e4m3", "lanes": 2}, False, False),
-        ({"format": "fp16", "lanes": 2}, False, False), ({"format": "fp32", "lanes": 2}, False, False),
+        ({"format": "fp32", "lanes": 2}, False, False),
         ({"format": "bf16", "cols": 8, "lanes": 4, "lambda": 12}, False, True),
     ):  # fmt: skip
         yield "vector", point(**fields), transistors, held
     for fields, transistors, held in (
-        ({}, True, False), ({"banks": 4}, False, False), ({"rows": 8, "cols": 8}, False, False),
+        ({}, True, False),
         ({"rows": 8, "cols": 8, "beat_bytes": 8, "scratchpad_bytes": 65536}, False, False),
         ({"format": "bf16"}, True, False), ({"rows": 16, "cols": 8, "banks": 4, "beat_bytes": 4}, False, False),
         ({"rows": 16, "cols": 16, "beat_bytes": 4, "scratchpad_bytes": 65536}, False, False),
@@ -103,17 +103,15 @@ def points() -> Iterator[tuple[str, dict[str, Any], bool, bool]]:
     ):  # fmt: skip
         yield "scratchpad", point(**fields), transistors, held
     for fields, transistors, held in (
-        ({"format": "bf16", "cols": 2, "lanes": 2}, False, False), ({}, True, False),
-        ({"beta": 6, "accumulator_bytes": 16384}, False, False), ({"cols": 8}, False, False),
-        ({"cols": 16, "beat_bytes": 8, "accumulator_bytes": 65536}, False, False),
+        ({}, True, False), ({"beta": 6, "accumulator_bytes": 16384}, False, False),
+        ({"cols": 8}, False, False), ({"cols": 16, "beat_bytes": 8, "accumulator_bytes": 65536}, False, False),
         ({"dataflow": "is", "cols": 8}, False, False), ({"cols": 6, "beta": 4, "scratchpad_bytes": 12288}, False, True),
     ):  # fmt: skip
         yield "accumulator", point(**fields), transistors, held
-    yield "machine", point(rows=2, lanes=1), False, True
-    yield "machine", point(), False, False
+    yield "machine", point(rows=2, lanes=1), False, False
+    yield "machine", point(format="bf16", rows=2, cols=2, lanes=2), False, True
     yield "control", point(), True, False
     yield "control", point(queue_depth=16, fetch_bytes=16), False, False
-    yield "control", point(format="bf16", rows=8, cols=8, beat_bytes=8, fetch_bytes=16, queue_depth=4), True, False
     yield "control", point(format="bf16", fetch_bytes=4, queue_depth=32), True, False
     yield "control", point(rows=16, cols=8, beat_bytes=8, queue_depth=12), False, True
     for part in ("counters", "registers"):
@@ -126,14 +124,13 @@ def points() -> Iterator[tuple[str, dict[str, Any], bool, bool]]:
         yield part, point(), True, False
         yield part, point(format="bf16"), True, False
         yield part, point(rows=8, cols=8, beat_bytes=8), True, False
-        yield part, point(rows=8, cols=8, beat_bytes=4, dram_latency=60), True, False
+        yield part, point(rows=8, cols=8, beat_bytes=4, dram_latency=60), part == "load", False
         yield part, point(rows=16, cols=16, beat_bytes=16, accumulator_bytes=32768), False, False
         yield part, point(format="bf16", rows=8, cols=8, beat_bytes=16), False, False
         yield part, point(format="fp32", rows=8, cols=8, beat_bytes=8), False, False
         yield part, point(format="fp8_e4m3", rows=8, cols=8, beat_bytes=4), False, False
         yield part, point(rows=8, cols=16, beat_bytes=8, dram_latency=40), False, True
         yield part, point(format="bf16", rows=16, cols=8, beat_bytes=8), False, True
-    yield "machine", point(format="bf16", rows=2, cols=4, lanes=2, dataflow="os"), False, True
 
 
 def measured(part: str, fields: dict[str, Any], gates: bool, cache: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -208,11 +205,9 @@ TERMS: dict[str, dict[str, tuple[str, ...]]] = {
         "gates": ("1", "alpha", "mu"),
     },
     "matrix": {
-        "LUT": ("1", "cols*integer", "cols*floating", "rows", "cols*is", "cols*cols*is", "rows*os", "cols*beta*floating",
-                "operand_bits*rows", "operand_bits*cols", "os", "is", "floating*os"),
-        "FF": ("1", "cols", "rows", "operand_bits*rows*rows*alpha*stationary", "operand_bits*cols*cols*stationary",
-               "operand_bits*rows*rows*os", "operand_bits*cols*cols*os", "cols*beta", "cols*cols*is", "rows*alpha",
-               "cols*beta*floating", "os"),
+        "LUT": ("1", "ws", "os", "rows", "cols", "cols*floating", "cols*is"),
+        "FF": ("1", "ws", "cols*beta", "operand_bits*rows", "operand_bits*rows*rows*alpha*stationary",
+               "operand_bits*rows*rows*os", "cols*cols*is", "cols*floating"),
         "DSP": ("1",),
     },
     "scratchpad": {
@@ -272,7 +267,7 @@ def described(row: dict[str, Any]) -> Accelerator:
 
 def cells_of(row: dict[str, Any], resource: str) -> float | None:
     """Give what a part takes of a resource, without the PEs that it holds."""
-    pes = row["pes"] if row["part"] not in ("pe", "machine") else 0
+    pes = 0 if row["part"] in ("pe", "machine") else int(row["pes"] or 0)
     if resource == "gates":
         if row["transistors"] is None:
             return None
@@ -287,7 +282,7 @@ def cells_of(row: dict[str, Any], resource: str) -> float | None:
         return float(row["DSP"] - pes * (4 if row["format"] == "fp32" else 1))
     if row["part"] == "machine":
         return float(row[resource] - sum(part[resource] for part in parts_of(row)))
-    return float(row[resource] - pes * (row[f"pe_{resource}"] or 0))
+    return float(row[resource] - (pes * row[f"pe_{resource}"] if pes else 0))
 
 
 def parts_of(machine: dict[str, Any]) -> list[dict[str, Any]]:
@@ -334,7 +329,7 @@ def fitted(rows: list[dict[str, Any]], resource: str, terms: tuple[str, ...]) ->
     ratio = np.where(some, values / np.where(some, model, 1.0), 1.0)
     errors = np.abs(ratio - 1)
     return {
-        "terms": {t: float(f"{c:.6g}") for t, c in zip(terms, found, strict=True) if c > 0},
+        "terms": {t: float(f"{c:.6g}") for t, c in zip(terms, found, strict=True) if c > 1e-6},
         "low": float(f"{min(ratio.min(), 0.98):.4g}"), "high": float(f"{max(ratio.max(), 1.02):.4g}"),
         "machines": int(fit.sum()), "held_out": int((~fit).sum()), "mean_error": round(float(errors[fit].mean()), 4),
         "max_error": round(float(errors[fit].max()), 4),
@@ -376,8 +371,8 @@ def write_fits() -> None:
                 if "of" in fit:
                     print(f"{part:<12}{group:<18}{resource:<6}{fit}")
                     continue
-                print(f"{part:<12}{group:<18}{resource:<6}{fit['machines']:>3} mean {fit['mean_error']:.3f} max "
-                      f"{fit['max_error']:.3f} held {fit['held_out_error']} {fit['held_out_max_error']} {fit['terms']}")  # fmt: skip
+                errors = " ".join(f"{name} {fit[name]}" for name in fit if name.endswith("error"))
+                print(f"{part:<12}{group:<18}{resource:<6}{fit['machines']:>3} {errors} {fit['terms']}")
 
 
 def main() -> None:

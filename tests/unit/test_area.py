@@ -85,8 +85,8 @@ def columns(points: list[Accelerator]) -> Accelerator:
     return Accelerator.model_construct(
         name="columns", source="", node_nm=first.node_nm, clock_mhz=np.array([hw.clock_mhz for hw in points]),
         array=of("array", Array, operand_format=first.array.operand_format, dataflow=first.array.dataflow),
-        scratchpad=of("scratchpad", Scratchpad), accumulator=of("accumulator", Accumulator), vector=of("vector", Vector),
-        dram=of("dram", Dram, kind=first.dram.kind), control=of("control", Control),
+        scratchpad=of("scratchpad", Scratchpad), accumulator=of("accumulator", Accumulator),
+        vector=of("vector", Vector), dram=of("dram", Dram, kind=first.dram.kind), control=of("control", Control),
     )  # fmt: skip
 
 
