@@ -285,9 +285,7 @@ def train(
                 "folder"
             )
         check_training_folder(Path(folder))
-    training = _training(
-        saved, model, data, hw, dataflow, batch, optimizer, learning_rate, precision, recompute, seed
-    )
+    training = _training(saved, model, data, hw, dataflow, batch, optimizer, learning_rate, precision, recompute, seed)
     if len(training.records) > epochs:
         raise HwsimError(f"--epochs is how many there are in all; the checkpoint has {len(training.records)}")
 

@@ -408,9 +408,7 @@ def _affine(part: _Part, gamma: At, beta: At, mean: At, rstd: At) -> tuple[Micro
     )
 
 
-def _normalised(
-    part: _Part, x: Tensor, statistics: tuple[int, int], y: tuple[int, Tensor], hw: Accelerator
-) -> Stream:
+def _normalised(part: _Part, x: Tensor, statistics: tuple[int, int], y: tuple[int, Tensor], hw: Accelerator) -> Stream:
     """Scale and shift by mean and reciprocal deviation, the operands `statistics`; gamma and beta are 1 and 2."""
     gamma, beta, mean, rstd = (part.fixed(i) for i in range(4))
     vectors = [(1, gamma), (2, beta), (statistics[0], mean), (statistics[1], rstd)]

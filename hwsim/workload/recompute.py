@@ -164,7 +164,7 @@ def _leading_to_loss(forward: list[Op]) -> list[Op]:
 
 
 def _checkpoints(step: Graph, leading: list[Op]) -> frozenset[str]:
-    """About √n of the stashed cut points, spaced by the bytes of stashed activations, n the ops."""
+    """√n of the n stashed cut points, rounded, spaced by the bytes of stashed activations."""
     stashed = {name for name in stashes(step) if step.tensors[name].role is Role.ACTIVATION}
     candidates: dict[str, int] = {}
     total, cuts = 0, _cut_points(step, leading)
@@ -172,11 +172,10 @@ def _checkpoints(step: Graph, leading: list[Op]) -> frozenset[str]:
         total += sum(tensor_bytes(step.tensors[name], _OPERAND_BYTES) for name in op.outputs if name in stashed)
         if op.outputs[0] in cuts and op.outputs[0] in stashed:
             candidates[op.outputs[0]] = total
-    wanted = round(sqrt(len(leading)))
-    if len(candidates) <= wanted:
-        return frozenset(candidates)
+    wanted = round(sqrt(len(candidates)))
     targets = [total * i / (wanted + 1) for i in range(1, wanted + 1)]
-    return frozenset(min(candidates, key=lambda name: abs(candidates[name] - target)) for target in targets)
+    last_first = list(reversed(candidates))
+    return frozenset(min(last_first, key=lambda name: abs(candidates[name] - target)) for target in targets)
 
 
 def _cut_points(step: Graph, leading: list[Op]) -> frozenset[str]:
