@@ -455,12 +455,8 @@ def check_recomputation_adds_a_phase_and_changes_no_other_op(case: Case) -> None
     again = [op for op in step.ops if op.phase is Phase.RECOMPUTE]
     others = [op for op in step.ops if op.phase is not Phase.RECOMPUTE]
     for one, other in zip(others, kept.ops, strict=True):
-        assert (one.name, one.cycles, one.macs, one.dram_bytes) == (
-            other.name,
-            other.cycles,
-            other.macs,
-            other.dram_bytes,
-        )
+        for field in ("name", "cycles", "macs", "dram_bytes"):
+            assert getattr(one, field) == getattr(other, field), (one.name, field)
         assert one.actions.tolist() == other.actions.tolist(), one.name
     assert step.cycles == kept.cycles + sum(op.cycles for op in again)
     assert step.macs == kept.macs + sum(op.macs for op in again)
