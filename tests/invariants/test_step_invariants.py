@@ -475,6 +475,9 @@ def check_recomputation_stashes_less(case: Case) -> None:
         live, kept = case.step.memory_bytes[category][others], case.keeping.memory_bytes[category]
         assert (live <= kept).all(), category
         assert category == "stash" or (live == kept).all(), category
+    forward = sum(op.phase is Phase.FORWARD for op in case.keeping.ops)
+    ours, kept = (step.memory_bytes["stash"][forward - 1] for step in (case.step, case.keeping))
+    assert ours < kept or len(others) == len(case.step.ops)
 
 
 CLAIMS: list[Callable[[Case], None]] = [check for name, check in globals().items() if name.startswith("check_")]

@@ -132,6 +132,19 @@ def test_lifetimes_and_categories() -> None:
     assert memory_category(step.tensors["stem"], "stem" in stashed) == "stash"
 
 
+def test_statistics_that_only_a_recomputation_reads_are_stashed() -> None:
+    """Of a frozen normalisation behind a frozen layer nothing is differentiated, but fc2 needs what it gives."""
+    net = Network("net", batch=3)
+    x = net.input((4,)).linear(5, name="fc1")
+    y = x.batchnorm(name="bn").relu(name="relu").linear(2, name="fc2").add(x.linear(2, name="fc3"), name="join")
+    step = training_graph(freeze(y.mean_squared_error(), ["fc1", "bn"]))
+    assert stashes(step) == ("fc1", "relu", "join")
+    ours = with_recompute(step, "cheap")
+    assert stashes(ours) == ("fc1", "bn.mean", "bn.rstd", "join")
+    assert again_ops(ours) == ["bn.again", "relu.again"]
+    assert lifetimes(ours)["bn.rstd"][1] == index_of(ours)["bn.again"]
+
+
 def test_frozen_layers_need_nothing_again() -> None:
     step = training_graph(freeze(block_net(), ["stem", "bn1", "conv", "bn2"]))
     for policy in ("cheap", "sqrt"):
