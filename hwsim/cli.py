@@ -103,6 +103,12 @@ PrecisionName = Annotated[
 OptimizerName = Annotated[
     str, typer.Option("--optimizer", metavar="NAME", help="sgd, momentum, nesterov, adam or adamw.")
 ]
+RecomputePolicy = Annotated[
+    str,
+    typer.Option(
+        "--recompute", metavar="POLICY", help="What the backward pass computes again, not kept: none, cheap or sqrt."
+    ),
+]
 Frozen = Annotated[
     list[str] | None,
     typer.Option("--freeze", metavar="PREFIX", help="Layer or scope that is not trained; may be repeated."),
@@ -142,6 +148,7 @@ def step(
     optimizer: OptimizerName = "momentum",
     dataflow: DataflowName = None,
     precision: PrecisionName = None,
+    recompute: RecomputePolicy = "none",
     freeze: Frozen = None,
     clock_from: Annotated[
         str | None, typer.Option("--clock-from", metavar="SYNTH.json", help="Clock that `hwsim synth --json` found.")
@@ -167,6 +174,9 @@ def step(
 
         graph = frozen(graph, freeze)
     _check_optimizer(optimizer)
+    from hwsim.workload import check_recompute
+
+    check_recompute(recompute)
     _check_outputs(out, json)
     from hwsim.energy import load_energy_table
     from hwsim.energy.data_model import load_data_model
@@ -177,7 +187,13 @@ def step(
     model_of_data = None if data_model is None else load_data_model(data_model)
     _say_if_compiling()
     result = simulate(
-        graph, accelerator, optimizer=optimizer, precision=formats, energy_table=table, data_model=model_of_data
+        graph,
+        accelerator,
+        optimizer=optimizer,
+        precision=formats,
+        energy_table=table,
+        data_model=model_of_data,
+        recompute=recompute,
     )
     written: tuple[Path, ...] = ()
     if out is not None:
@@ -234,6 +250,14 @@ def train(
         float | None, typer.Option("--learning-rate", metavar="X", help="Instead of the optimizer's own.")
     ] = None,
     precision: PrecisionName = None,
+    recompute: Annotated[
+        str | None,
+        typer.Option(
+            "--recompute",
+            metavar="POLICY",
+            help="What the backward pass computes again, not kept: none, cheap or sqrt. [default: none]",
+        ),
+    ] = None,
     seed: Annotated[
         int | None, typer.Option("--seed", metavar="N", help=f"Of all that is random. [default: {TRAIN_SEED}]")
     ] = None,
@@ -290,7 +314,9 @@ def train(
         name: kept.get(name) if file is None else str(Path(file).resolve())
         for name, file in (("energy_table", energy_table), ("data_model", data_model))
     }
-    training = _training(saved, model, data, hw, dataflow, batch, optimizer, learning_rate, precision, seed, **files)
+    training = _training(
+        saved, model, data, hw, dataflow, batch, optimizer, learning_rate, precision, recompute, seed, **files
+    )
     if len(training.records) > epochs:
         raise HwsimError(f"--epochs is how many there are in all; the checkpoint has {len(training.records)}")
 
@@ -536,6 +562,7 @@ def cosim(
     ] = None,
     dataflow: DataflowName = None,
     precision: PrecisionName = None,
+    recompute: RecomputePolicy = "none",
     random_memory: Annotated[
         bool, typer.Option("--random-memory", help="Random latencies and back-pressure; then memory alone is compared.")
     ] = False,
@@ -555,6 +582,11 @@ def cosim(
     if loss not in (None, "mse"):
         raise HwsimError(f"--loss must be mse; it is '{loss}'")
     saved = model is not None and model.endswith(".npz")
+    from hwsim.workload import check_recompute
+
+    check_recompute(recompute)
+    if recompute != "none" and (model is None or saved):
+        raise HwsimError("cosim: --recompute is for the training step of a network; leave it out, or name one")
     if saved and (hw, dataflow, precision, loss) != (None, None, None, None):
         raise HwsimError(f"cosim: '{model}' holds its machine; leave --hw, --dataflow, --precision and --loss out")
     accelerator = _accelerator(hw or RTL_HARDWARE, dataflow)
@@ -582,7 +614,7 @@ def cosim(
         accelerator = accelerator.with_format(formats.operand_format)
         graph = build(model or "", batch)
         graph = with_squared_error(graph) if loss else graph
-        programs = [step_program(graph, accelerator, formats, optimizer=optimizer, seed=seed)]
+        programs = [step_program(graph, accelerator, formats, optimizer=optimizer, seed=seed, recompute=recompute)]
     if save is not None:
         for number, program in enumerate(programs, 1):
             save_program(Path(save) / f"program-{number}.npz", program, accelerator)
@@ -612,6 +644,7 @@ def cosim_train(
         float | None, typer.Option("--learning-rate", metavar="X", help="Instead of the optimizer's own.")
     ] = None,
     precision: PrecisionName = None,
+    recompute: RecomputePolicy = "none",
     seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Of all that is random.")] = TRAIN_SEED,
     out: Annotated[
         str | None, typer.Option("--out", metavar="DIR", help="Write summary, steps and curve into this folder.")
@@ -625,6 +658,9 @@ def cosim_train(
     """
     _check_outputs(out, json)
     _check_optimizer(optimizer)
+    from hwsim.workload import check_recompute
+
+    check_recompute(recompute)
     _check_amaranth()
     from hwsim.report.cosimulation import (
         COSIM_TRAIN_FILES,
@@ -646,12 +682,12 @@ def cosim_train(
     formats = default_precision(accelerator) if precision is None else precision_of(precision)
     samples = _dataset(data).shaped(graph.tensors["input"].shape[1:])
     _say_if_compiling()
-    cost = step_cost(simulate(graph, accelerator, optimizer=chosen, precision=formats))
+    cost = step_cost(simulate(graph, accelerator, optimizer=chosen, precision=formats, recompute=recompute))
     console = _console(stderr=json == "-")
     with (
         CosimTraining(
             graph, accelerator, samples, cost=cost, cache=_cache_folder("models"), optimizer=chosen, precision=formats,
-            seed=seed,
+            recompute=recompute, seed=seed,
         ) as trained,
         _Interrupts() as interrupts,
     ):  # fmt: skip
@@ -870,6 +906,7 @@ def _training(
     optimizer: str | None,
     learning_rate: float | None,
     precision: str | None,
+    recompute: str | None,
     seed: int | None,
     energy_table: str | None,
     data_model: str | None,
@@ -889,6 +926,10 @@ def _training(
         raise
     except (KeyError, TypeError, ValueError):
         raise HwsimError("the checkpoint's configuration is not one of this hwsim; begin anew") from None
+    policy = recompute or config.get("recompute", "none")
+    from hwsim.workload import check_recompute
+
+    check_recompute(policy)
     samples = _dataset(data).shaped(graph.tensors["input"].shape[1:])
     from hwsim.energy import load_energy_table
     from hwsim.energy.data_model import load_data_model
@@ -899,7 +940,7 @@ def _training(
     table = None if energy_table is None else load_energy_table(energy_table)
     model_of_data = None if data_model is None else load_data_model(data_model)
     _say_if_compiling()
-    step = simulate(graph, accelerator, optimizer=chosen, precision=formats)
+    step = simulate(graph, accelerator, optimizer=chosen, precision=formats, recompute=policy)
     meter = None if model_of_data is None else ArrayMeter(step, model_of_data, table)
     training = Training(
         graph,
@@ -908,6 +949,7 @@ def _training(
         cost=step_cost(step, table, array_apart=meter is not None),
         optimizer=chosen,
         precision=formats,
+        recompute=policy,
         seed=config.get("seed", TRAIN_SEED) if seed is None else seed,
         meter=meter,
     )

@@ -33,6 +33,7 @@ from hwsim.workload import (
     stashes,
     training_graph,
     with_precision,
+    with_recompute,
 )
 from hwsim.workload.graph import Graph, Op, Phase, Role
 
@@ -89,6 +90,7 @@ def simulate(
     precision: Precision | str | Path | None = None,
     energy_table: EnergyTable | None = None,
     data_model: DataModel | None = None,
+    recompute: str = "none",
 ) -> StepResult:
     """Simulate one training step of a network.
 
@@ -108,6 +110,9 @@ def simulate(
     data_model : DataModel, optional
         What the array costs in forward, dgrad and wgrad, at the statistics of each phase that the model has with it;
         the table's rows unless given.
+    recompute : str
+        What the backward pass computes again instead of keeping it: ``"none"``, ``"cheap"`` or ``"sqrt"``, as
+        `hwsim.workload.with_recompute` says.
 
     Returns
     -------
@@ -118,7 +123,8 @@ def simulate(
     ------
     HwsimError
         Unknown names, nothing to train, an op without a gradient or a lowering, or a memory too small for one tile;
-        a tensor whose own format does not fit the precision; a data model of another PE.
+        a tensor whose own format does not fit the precision; a data model of another PE; what would be computed again
+        with other random bits.
 
     Examples
     --------
@@ -137,7 +143,7 @@ def simulate(
             ".softmax_cross_entropy() or .mean_squared_error()"
         )
     hw = hardware if isinstance(hardware, Accelerator) else load_accelerator(hardware)
-    step, hw = training_step(graph, hw, optimizer, precision)
+    step, hw = training_step(graph, hw, optimizer, precision, recompute)
     prices = price_list(hw, energy_table)
     array = None if data_model is None else ArrayPrices.of(data_model, hw)
     alike: dict[tuple[Any, ...], OpResult] = {}
@@ -170,11 +176,16 @@ def simulate(
         forward_macs_per_sample=forward // graph.batch,
         ops=tuple(results),
         memory_bytes=memory,
+        recompute=recompute,
     )
 
 
 def training_step(
-    graph: Graph, hw: Accelerator, optimizer: Any = "momentum", precision: Precision | str | Path | None = None
+    graph: Graph,
+    hw: Accelerator,
+    optimizer: Any = "momentum",
+    precision: Precision | str | Path | None = None,
+    recompute: str = "none",
 ) -> tuple[Graph, Accelerator]:
     """Give the training step of a network with its formats, and the accelerator with the array that they need.
 
@@ -184,9 +195,8 @@ def training_step(
         As `simulate`.
     """
     chosen = default_precision(hw) if precision is None else precision_of(precision)
-    return with_precision(training_graph(graph, optimizer, chosen.master_weights), chosen), hw.with_format(
-        chosen.operand_format
-    )
+    step = with_precision(training_graph(graph, optimizer, chosen.master_weights), chosen)
+    return with_recompute(step, recompute), hw.with_format(chosen.operand_format)
 
 
 def gemm(

@@ -216,9 +216,10 @@ def fakes(monkeypatch: pytest.MonkeyPatch, fake_gemm: Callable[..., FakeGemm]) -
         precision: Precision | None = None,
         energy_table: EnergyTable | None = None,
         data_model: DataModel | None = None,
+        recompute: str = "none",
     ) -> StepResult:
         call = {"graph": graph, "hardware": hardware, "optimizer": optimizer, "precision": precision}
-        calls.append({**call, "energy_table": energy_table, "data_model": data_model})
+        calls.append({**call, "energy_table": energy_table, "data_model": data_model, "recompute": recompute})
         return make_step(hardware, graph.batch, optimizer)
 
     vars(simulate).update(simulate=step, gemm=fake_gemm, spans=make_spans, calls=calls)
