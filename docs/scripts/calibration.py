@@ -350,6 +350,7 @@ def control_parts(summary: dict[str, Any]) -> dict[str, str]:
         "control_bits": f"{control['checked_bits'] / 1e6:.1f}",
         "control_pes": f"{idle / stream(summary, 'idle')['value_pj']:.0f}",
         "control_kept": f"{kept / idle:.0%}",
+        "control_ratio": f"{control['command_pj']['value'] / command.value_pj:.1f}",
         "control_pace": f"{control['cycles'] / control['commands']:.0f}",
     }
 
