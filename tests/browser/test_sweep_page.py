@@ -15,7 +15,7 @@ from hwsim.report.sweep_page import Knob, write_page
 
 TITLE = "Edge training"
 WIDE, NARROW = {"width": 1280, "height": 800}, {"width": 700, "height": 900}
-NASTY = "</script><script>alert('1')</script>\"\\\u2028<!-- \x7f & <b>"
+NASTY = "</title></script><script>alert('1')</script>\"\\\u2028<!-- \x7f & <b>"
 
 
 class Case:
@@ -294,7 +294,10 @@ def test_brush_on_text_checks_its_boxes(page, case):
 
 def test_click_on_an_axis_selects_nothing(page, case):
     box = page.locator('.handle[data-axis="energy_j"]').bounding_box()
-    page.mouse.click(box["x"] + 14, box["y"] + 90)
+    page.mouse.move(box["x"] + 14, box["y"] + 90)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 15, box["y"] + 92)  # a hand is never quite still
+    page.mouse.up()
     assert_shown(page, case, np.full(len(case.rows), True))
     assert not page.locator(".toast.open").count()
 
@@ -370,6 +373,9 @@ def test_click_copies_a_description_that_loads_as_the_point(page, case, tmp_path
         text = clipboard(page)
         assert text.startswith(f'# point {values["point"]} of the sweep "{TITLE}"\n')
         assert f'\n# workload batch = {values["batch"]}, precision = "{values["precision"]}"\n' in text
+        figures = re.search(r"^# energy ([\d.,]+) mJ \(([\d.,]+) … ([\d.,]+)\), time ", text, re.MULTILINE)
+        expected = [1000 * values[name] for name in ("energy_j", "energy_low_j", "energy_high_j")]
+        assert [float(x.replace(",", "")) for x in figures.groups()] == pytest.approx(expected, rel=1e-3)
         (tmp_path / "point.toml").write_text(text, "utf-8")
         assert load_accelerator(tmp_path / "point.toml") == case.points.accelerator_of(case.base, values)
         loaded += 1

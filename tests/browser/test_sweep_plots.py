@@ -58,6 +58,13 @@ def test_staircase_has_all_points_of_a_front_of_two(points, table, objectives):
     assert sorted(axes.lines[0].get_xdata()) == pytest.approx(sorted(numbers(table, objectives[1].lstrip("-"))[front]))
 
 
+def test_staircase_leaves_out_what_a_third_objective_keeps(points, table, front):
+    axes = front_figure(table, front, points.OBJECTIVES).axes[1]
+    two = points.front_of(table, ("energy_j", "area_mm2"))
+    assert two.sum() < front.sum()
+    assert sorted(axes.lines[0].get_xdata()) == sorted(numbers(table, "area_mm2")[two])
+
+
 def test_very_many_points_are_drawn_as_density(points, table, front, monkeypatch):
     monkeypatch.setattr("hwsim.report.sweep_plots.DOTS", 500)
     axes = front_figure(table, front, points.OBJECTIVES).axes[0]
