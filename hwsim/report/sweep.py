@@ -19,6 +19,8 @@ from rich.table import Table
 from hwsim.explore.analysis import Analysis, Best, Ranking, Sensitivity
 from hwsim.explore.columns import FLOATS, is_text, unit_of
 from hwsim.explore.space import Space
+from hwsim.hardware import Accelerator
+from hwsim.workload import precision_of
 
 if TYPE_CHECKING:
     from hwsim.report.sweep_columns import Knob
@@ -79,12 +81,18 @@ def write_sweep(space: Space, found: Analysis, folder: Path, notes: Mapping[str,
             table=found.shown,
             knobs=_page_knobs(space),
             objectives=space.objectives,
-            base=space.base,
+            base=_with_formats(space),
             front=found.on_front,
             notes=notes,
         )
         written.append(folder / "index.html")
     return tuple(written)
+
+
+def _with_formats(space: Space) -> Accelerator:
+    """Give the accelerator that knobs start from, with the array that a precision fixed by the workload needs."""
+    fixed = space.workloads[0].precision
+    return space.base if fixed is None else space.base.with_format(precision_of(fixed).operand_format)
 
 
 def _page_knobs(space: Space) -> list[Knob]:
