@@ -247,8 +247,8 @@ def _print_rankings(found: Analysis, console: Console) -> None:
     table.title_justify, table.pad_edge = "left", False
     for row in told:
         inverted = (
-            f"point {row.points[0]} has {row.ratios[0]:.3g} × less {row.first} than {row.points[1]}, and "
-            f"{row.ratios[1]:.3g} × more {row.second}"
+            f"point {row.points[0]} has {row.ratios[0]:.3g} times less {row.first} than {row.points[1]}, yet "
+            f"{row.ratios[1]:.3g} times more {row.second}"
             if row.points
             else "none"
         )

@@ -184,3 +184,31 @@ def test_parts_are_where_they_are_said_to_be(space, tmp_path):
     described = json.loads((tmp_path / "out" / "sweep.json").read_text("utf-8"))
     assert described["digest"] == space.digest
     assert described["space"]["knobs"][0] == ["array.rows", [4, 8, 16], None]
+
+
+@pytest.mark.long
+def test_a_million_points_stay_below_two_gigabytes(tmp_path):
+    """Memory of the client and two workers, as the sum of their proportional shares, while 1,048,576 points are done."""
+    text = """
+    hardware = "edge-32x32-bf16"
+    workload = { model = "resnet18", batch = 128 }
+    [knobs]
+    array.rows = [16, 32]
+    array.dataflow = ["ws", "os"]
+    scratchpad.capacity_bytes = ["1 MiB", "2 MiB", "3 MiB", "4 MiB"]
+    node_nm = { from = 7, to = 45, count = 64 }
+    clock_mhz = { from = 100, to = 1000, count = 1024 }
+    """
+    held = []
+
+    def progress(done, total):
+        everyone = [psutil.Process(), *psutil.Process().children(recursive=True)]
+        held.append(sum(p.memory_full_info().pss for p in everyone))
+
+    space = read_space(text)
+    parts = run_sweep(space, tmp_path / "out", build, Plan(), workers=2, progress=progress)
+    found = analyse(space, parts)
+    progress(0, 0)
+    assert found.evaluated == space.size == 1_048_576
+    assert found.failed == 0
+    assert max(held) < 2e9
