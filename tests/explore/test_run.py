@@ -188,7 +188,7 @@ def test_parts_are_where_they_are_said_to_be(space, tmp_path):
 
 @pytest.mark.long
 def test_a_million_points_stay_below_two_gigabytes(tmp_path):
-    """Memory of the client and two workers, as the sum of their proportional shares, while 1,048,576 points are done."""
+    """Client and two workers, as the sum of their proportional shares of memory, while 1,048,576 points are done."""
     text = """
     hardware = "edge-32x32-bf16"
     workload = { model = "resnet18", batch = 128 }
