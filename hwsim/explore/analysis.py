@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from scipy.stats import kendalltau
 
 from hwsim.errors import HwsimError
-from hwsim.explore.columns import MEASURED
 from hwsim.explore.space import Space
 
 __all__ = ["INDICATORS", "Analysis", "Best", "Ranking", "Sensitivity", "analyse", "hypervolume_ratio", "nondominated"]
@@ -385,5 +384,5 @@ def _booleans(table: pa.Table) -> NDArray[np.bool_]:
 
 def _empty(space: Space) -> pa.Table:
     names = {"point": pa.int64(), **{k.name: pa.string() for k in space.knobs}, "error": pa.string()}
-    columns = {**names, "feasible": pa.bool_(), **dict.fromkeys(MEASURED, pa.float64())}
+    columns = {**names, "feasible": pa.bool_(), **dict.fromkeys(space.measured, pa.float64())}
     return pa.table({name: pa.array([], kind) for name, kind in columns.items()})

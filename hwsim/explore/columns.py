@@ -17,6 +17,7 @@ from hwsim.hardware import Accelerator, describe_error
 __all__ = [
     "FIELDS",
     "FLOATS",
+    "FPGA",
     "MEASURED",
     "PRICE_FIELDS",
     "SCRATCHPAD",
@@ -56,6 +57,9 @@ MEASURED = (
     "peak_memory_bytes",
     "utilization",
 )
+
+#: Columns beside `MEASURED` where the space names an FPGA: cells, with bounds where they come from a fit.
+FPGA = ("lut", "lut_low", "lut_high", "ff", "ff_low", "ff_high", "dsp", "bram")
 
 #: Units that a quantity may have, by the end of the field's name: factor to the field's unit.
 UNITS: Mapping[str, Mapping[str, float]] = {

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from hwsim.area import part_areas
+from hwsim.area import part_areas, part_counts
 from hwsim.energy import ACTIONS, COMPONENTS, EnergyTable, load_energy_table
 from hwsim.energy.actions import component_of
 from hwsim.energy.rules import RULES, PricingContext
@@ -24,7 +24,6 @@ from hwsim.errors import HwsimError
 from hwsim.explore.columns import (
     FIELDS,
     FLOATS,
-    MEASURED,
     PRICE_FIELDS,
     SCRATCHPAD,
     WORKLOAD_FIELDS,
@@ -123,7 +122,7 @@ class Evaluator:
         for field in (*PRICE_FIELDS, SCRATCHPAD):
             points.check(field)
         counted = [self._counted(points, workload) for workload in self.space.workloads]
-        figures = {name: np.full(n, np.nan) for name in MEASURED}
+        figures = {name: np.full(n, np.nan) for name in self.space.measured}
         good = np.array([error is None for error in points.errors], bool)
         for chosen in points.alike(_COMMON, good):
             found = self._figures(points, chosen, [_at(c, chosen) for c in counted])
@@ -148,7 +147,7 @@ class Evaluator:
         for constraint in self.space.constraints:
             feasible &= np.asarray(constraint.expression(names), bool)
         table["feasible"] = pa.array(feasible)
-        for name in MEASURED:
+        for name in self.space.measured:
             table[name] = pa.array(figures[name], pa.float64(), mask=~good)
         return pa.table(table)
 
@@ -228,6 +227,7 @@ class Evaluator:
             "dram_bytes": counts[:, _INDEX["dram.read_bytes"]] + counts[:, _INDEX["dram.write_bytes"]],
             "peak_memory_bytes": np.max([c.memory for c in counted], axis=0),
             "utilization": macs / (np.asarray(hw.pes, np.float64) * cycles),
+            **({} if self.space.target is None else _cells(hw, self.space.target)),
         }
 
 
@@ -332,6 +332,15 @@ def _energies(
         by_component[component_of(action)] += value * 1e-12
         total += [value, counts[:, i] * price.low, counts[:, i] * price.high]
     return total * 1e-12, by_component
+
+
+def _cells(hw: Accelerator, target: str) -> dict[str, Any]:
+    """Give the cells of an FPGA that points take."""
+    parts = part_counts(hw, target).values()
+    lut, ff, dsp, bram = (reduce(add, (cells[name] for cells in parts)) for name in ("LUT", "FF", "DSP", "BRAM"))
+    figures = {"lut": lut.value, "lut_low": lut.low, "lut_high": lut.high}
+    figures |= {"ff": ff.value, "ff_low": ff.low, "ff_high": ff.high}
+    return figures | {"dsp": dsp.value, "bram": bram.value}
 
 
 def _at(counted: _Counted, chosen: NDArray[np.int64]) -> _Counted:

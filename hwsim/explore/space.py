@@ -21,9 +21,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hwsim.area.fpga import TARGETS
 from hwsim.errors import HwsimError
 from hwsim.explore.columns import (
     FIELDS,
+    FPGA,
     MEASURED,
     PRICE_FIELDS,
     SCRATCHPAD,
@@ -111,6 +113,8 @@ class Space:
         In the order of the file.
     objectives : tuple of str
         Columns; a minus sign before one that is maximised.
+    target : str or None
+        FPGA whose cells are columns, too.
     """
 
     name: str
@@ -119,6 +123,12 @@ class Space:
     knobs: tuple[Knob, ...]
     constraints: tuple[Constraint, ...]
     objectives: tuple[str, ...]
+    target: str | None = None
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """Columns that evaluation gives."""
+        return MEASURED + (FPGA if self.target else ())
 
     @cached_property
     def axes(self) -> tuple[Knob, ...]:
@@ -143,6 +153,7 @@ class Space:
             "knobs": [[k.name, list(k.values), k.expression and k.expression.text] for k in self.knobs],
             "constraints": [c.expression.text for c in self.constraints],
             "objectives": list(self.objectives),
+            "target": self.target,
         }
 
     def columns(self, numbers: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
@@ -253,11 +264,13 @@ class _Reader:
         return next((n for k, n in self.lines.items() if k == key or k.startswith(f"{key}.")), 0)
 
     def space(self) -> Space:
-        known = ("name", "hardware", "workload", "knobs", "constraints", "objectives")
+        known = ("name", "hardware", "workload", "knobs", "constraints", "objectives", "target")
         for key in self.given:
             if key not in known:
                 raise self.error(key, f"unknown field '{key}'{_nearest(key, known)}; a space has {', '.join(known)}")
         base = self.base()
+        target = self.target()
+        self.measured = MEASURED + (FPGA if target else ())
         knobs = self.knobs()
         space = Space(
             name=self.text_of("name", Path(self.file).stem),
@@ -266,6 +279,7 @@ class _Reader:
             knobs=self.ordered(knobs),
             constraints=self.constraints(knobs),
             objectives=self.objectives(),
+            target=target,
         )
         if space.size > MOST_POINTS:
             raise self.error("knobs", f"a space has at most 2^62 points, not {space.size}; make ranges coarser")
@@ -287,6 +301,14 @@ class _Reader:
             return load_accelerator(self.text_of("hardware", ""))
         except HwsimError as error:
             raise self.error("hardware", str(error)) from None
+
+    def target(self) -> str | None:
+        if "target" not in self.given:
+            return None
+        name = self.text_of("target", "")
+        if name not in TARGETS:
+            raise self.error("target", f"no fit of cells for target '{name}'; choose one of {', '.join(TARGETS)}")
+        return name
 
     def workloads(self, knobs: Mapping[str, Knob]) -> tuple[Workload, ...]:
         given = self.given.get("workload", {})
@@ -489,8 +511,8 @@ class _Reader:
             expression = parse(text)
         except ExpressionError as error:
             raise self.error(key, f"constraint '{text}': {error}") from None
-        self.names_exist(key, "constraint", expression, (*FIELDS, *WORKLOAD_FIELDS, *MEASURED))
-        late = any(name in MEASURED for name in expression.names)
+        self.names_exist(key, "constraint", expression, (*FIELDS, *WORKLOAD_FIELDS, *self.measured))
+        late = any(name in self.measured for name in expression.names)
         return Constraint(expression, not late, line)
 
     def line_of_text(self, text: str) -> int:
@@ -503,11 +525,11 @@ class _Reader:
         if not isinstance(given, list) or not given or not all(isinstance(o, str) for o in given):
             raise self.error("objectives", "field 'objectives' must be a list of columns, one or more")
         for name in given:
-            if name.removeprefix("-") not in MEASURED:
+            if name.removeprefix("-") not in self.measured:
                 raise self.error(
                     "objectives",
-                    f"unknown column '{name.removeprefix('-')}'{_nearest(name.removeprefix('-'), MEASURED)}; "
-                    f"an objective is one of {', '.join(MEASURED)}",
+                    f"unknown column '{name.removeprefix('-')}'{_nearest(name.removeprefix('-'), self.measured)}; "
+                    f"an objective is one of {', '.join(self.measured)}",
                 )
         if len({o.removeprefix("-") for o in given}) < len(given):
             raise self.error("objectives", "an objective is named twice")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hwsim.area import area_list
+from hwsim.area import area_list, fpga
 from hwsim.energy import COMPONENTS
 from hwsim.energy.actions import ACTIONS, component_of
 from hwsim.errors import HwsimError
@@ -218,4 +218,32 @@ def test_constraints_on_columns_mark_and_others_exclude():
     rows = Evaluator(read_space(text), build).table(np.arange(4)).to_pylist()
     assert [row["point"] for row in rows] == [0, 2, 3]
     assert [row["feasible"] for row in rows] == [row["time_s"] < 0.0003 for row in rows]
+    assert {row["feasible"] for row in rows} == {True, False}
+
+
+def test_cells_of_an_fpga_are_those_of_the_area_model():
+    text = """
+    hardware = "edge-8x8-int8"
+    target = "ecp5-85k"
+    objectives = ["energy_j", "lut"]
+    constraints = ["lut < 50000", "bram <= 208"]
+    workload.model = "digits-mlp"
+    [knobs]
+    array.rows = [4, 8]
+    array.cols = [4, 8]
+    array.dataflow = ["ws", "os"]
+    scratchpad.capacity_bytes = ["32 KiB", "64 KiB"]
+    vector.lanes = "array.cols / 2"
+    """
+    space = read_space(text)
+    rows = Evaluator(space, build).table(np.arange(space.size)).to_pylist()
+    for row in rows:
+        used = fpga(accelerator_and_workload(space, row["point"])[0]).used
+        for name, bounds in (("lut", used["LUT"]), ("ff", used["FF"])):
+            assert near(row[name], bounds.value)
+            assert near(row[f"{name}_low"], bounds.low)
+            assert near(row[f"{name}_high"], bounds.high)
+        assert near(row["dsp"], used["DSP"].value)
+        assert near(row["bram"], used["BRAM"].value)
+        assert row["feasible"] == (row["lut"] < 50000 and row["bram"] <= 208)
     assert {row["feasible"] for row in rows} == {True, False}

@@ -131,8 +131,10 @@ def test_quantities(quantity, number):
         ('"edge-32x32-bf16"', '"edge"', "line 2: unknown hardware preset 'edge'; choose one of edge-32x32-bf16, "
          "edge-4x4-bf16, edge-8x8-bf16, edge-8x8-int8, gemmini-16x16-int8, tpuv2-like-128x128-bf16, or name a .toml "
          "file"),
+        ('name = "edge"', 'target = "ecp6"', "line 1: no fit of cells for target 'ecp6'; choose one of ecp5-85k"),
+        ("area_mm2 < 40", "lut < 40", "line 3: constraint: unknown field 'lut' in 'lut < 40'"),
         ('name = "edge"', 'nam = "edge"', "line 1: unknown field 'nam', perhaps 'name'; a space has name, hardware, "
-         "workload, knobs, constraints, objectives"),
+         "workload, knobs, constraints, objectives, target"),
         ("< 40", "<", "line 3: constraint 'area_mm2 <': 'area_mm2 <' is not an expression"),
         ("area_mm2 < 40", "len(area_mm2) < 40", "line 3: constraint 'len(area_mm2) < 40': an expression has the "
          "functions min, max, ceil, floor, log2, sqrt, not 'len(area_mm2)'"),
