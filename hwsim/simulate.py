@@ -358,8 +358,9 @@ def live_bytes(step: Graph, hw: Accelerator) -> int:
 
 
 def _by_data(result: OpResult, array: ArrayPrices) -> OpResult:
-    """Price the array by the data of the op's phase."""
-    statistics = array.recorded().get(result.phase.value)
+    """Price the array by the data of the op's phase; what is computed again sees what forward saw."""
+    phase = Phase.FORWARD if result.phase is Phase.RECOMPUTE else result.phase
+    statistics = array.recorded().get(phase.value)
     if statistics is None:
         return result
     return replace(result, energy=array.applied(result.energy, result.actions, statistics))

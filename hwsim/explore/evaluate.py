@@ -109,14 +109,26 @@ class Evaluator:
         self._graph = lru_cache(maxsize=256)(self._build)
 
     def table(self, numbers: NDArray[np.int64]) -> pa.Table:
-        """Evaluate points of the space by their numbers; excluded ones are left out."""
+        """Evaluate points of the space by their numbers; excluded ones are left out.
+
+        Raises
+        ------
+        HwsimError
+            If the energy table lacks a row; what is wrong with a point alone is in its row.
+        """
         numbers = np.asarray(numbers, np.int64)
         columns = self.space.columns(numbers)
         kept = self.space.kept(columns)
         return self.evaluate(numbers[kept], {name: column[kept] for name, column in columns.items()})
 
     def evaluate(self, numbers: NDArray[np.int64], columns: Mapping[str, NDArray[Any]]) -> pa.Table:
-        """Evaluate points by their knobs, whatever the early constraints say; all of `numbers` are in the table."""
+        """Evaluate points by their knobs, whatever the early constraints say; all of `numbers` are in the table.
+
+        Raises
+        ------
+        HwsimError
+            If the energy table lacks a row.
+        """
         n = len(numbers)
         points = _Points(self.space, columns, n)
         for field in (*PRICE_FIELDS, SCRATCHPAD):

@@ -63,7 +63,13 @@ class Plan:
     chunk: int = 65_536
 
     def numbers(self, space: Space) -> int:
-        """How many points are looked at."""
+        """How many points are looked at.
+
+        Raises
+        ------
+        HwsimError
+            If there is no such search, or it lacks a number of points.
+        """
         if self.search not in SEARCHES:
             raise HwsimError(f"unknown search '{self.search}'; choose one of {', '.join(SEARCHES)}")
         if self.search == "grid":
@@ -73,7 +79,13 @@ class Plan:
         return min(self.points, space.size) if self.search == "random" else self.points
 
     def sentence(self, space: Space) -> str:
-        """Say it in words."""
+        """Say it in words.
+
+        Raises
+        ------
+        HwsimError
+            As `numbers`.
+        """
         if self.search == "grid":
             return f"grid, all {space.size:,} points"
         return f"{self.search}, {self.numbers(space):,} of {space.size:,} points, seed {self.seed}"

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from hwsim.energy import ACTIONS, EnergyTable, component_of, energy, price_list
 from hwsim.energy.data_model import MODEL_PHASES, ArrayPrices, DataModel
 from hwsim.energy.operands import STATISTICS, PeShape, operand_statistics, turned
+from hwsim.errors import HwsimError
 from hwsim.values.products import is_measured, products_of
 from hwsim.workload.graph import Graph, Op, Phase
 
@@ -76,15 +77,19 @@ class ArrayMeter:
     Raises
     ------
     HwsimError
-        If the model is of another PE.
+        If the model is of another PE, or the step computes activations again.
     """
 
     def __init__(self, step: TimedStep, model: DataModel, table: EnergyTable | None = None) -> None:
+        if step.recompute != "none":
+            raise HwsimError(
+                "a model of data prices a training that computes nothing again; leave out --recompute, or --data-model"
+            )
         self.prices = ArrayPrices.of(model, step.hardware)
         self.shape = PeShape.of(step.hardware)
         self._hw = step.hardware
         self._actions: dict[str, dict[str, NDArray[np.float64]]] = {phase: {} for phase in MODEL_PHASES}
-        others: dict[str, Energies] = {phase.value: np.zeros(3) for phase in Phase}
+        others: dict[str, Energies] = {phase.value: np.zeros(3) for phase in Phase if phase is not Phase.RECOMPUTE}
         prices, array = price_list(step.hardware, table), array_columns()
         for op in step.ops:
             pj = energy(op.actions, prices)

@@ -125,8 +125,8 @@ def test_refusals(space, tmp_path):
         run_sweep(space, tmp_path / "random", build, Plan("random"))
     with pytest.raises(HwsimError, match=r"^unknown search 'gp'; choose one of grid, random, nsga2, nsga3, tpe, qmc$"):
         run_sweep(space, tmp_path / "gp", build, Plan("gp", 10))
-    with pytest.raises(HwsimError, match=r"^no Dask scheduler at 'tcp://127.0.0.1:9'"):
-        run_sweep(space, tmp_path / "far", build, scheduler="tcp://127.0.0.1:9")
+    with pytest.raises(HwsimError, match=r"^no Dask scheduler at 'tcp://nowhere.invalid:8786'"):
+        run_sweep(space, tmp_path / "far", build, scheduler="tcp://nowhere.invalid:8786")
 
 
 def test_a_running_scheduler_does_the_same(space, undisturbed, tmp_path):

@@ -11,7 +11,7 @@ STAGES = (
     {"numerics"},
     {"hardware", "workload"},
     {"program"},
-    {"timing", "energy"},
+    {"timing", "energy", "area"},
     {"mapping"},  # the search times its candidates
     {"values"},
     {"results"},
