@@ -326,9 +326,10 @@ def fitted(rows: list[dict[str, Any]], resource: str, terms: tuple[str, ...]) ->
     some = (model > 0) & (values > 0)
     ratio = np.where(some, values / np.where(some, model, 1.0), 1.0)
     errors = np.abs(ratio - 1)
+    slack = 1.0 if resource == "DSP" else 0.98  # multipliers are exact
     return {
         "terms": {t: float(f"{c:.6g}") for t, c in zip(terms, found, strict=True) if c > 1e-6},
-        "low": float(f"{min(ratio.min(), 0.98):.4g}"), "high": float(f"{max(ratio.max(), 1.02):.4g}"),
+        "low": float(f"{min(ratio.min(), slack):.4g}"), "high": float(f"{max(ratio.max(), 2 - slack):.4g}"),
         "machines": int(fit.sum()), "held_out": int((~fit).sum()), "mean_error": round(float(errors[fit].mean()), 4),
         "max_error": round(float(errors[fit].max()), 4),
         "held_out_error": round(float(errors[~fit].mean()), 4) if (~fit).any() else None,

@@ -142,7 +142,7 @@ def count(part: str, resource: str, hw: Accelerator) -> Estimate:
     --------
     >>> from hwsim.hardware import load_accelerator
     >>> flip_flops = count("pe", "FF", load_accelerator("edge-8x8-int8"))
-    >>> flip_flops.low <= 76 <= flip_flops.high
+    >>> bool(flip_flops.low <= 76 <= flip_flops.high)
     True
     """
     fit = fits()["parts"][part][group_of(part, hw)].get(resource)

@@ -86,7 +86,7 @@ class AreaTable:
         Raises
         ------
         HwsimError
-            If there is no row of that kind.
+            If there is no row.
 
         Examples
         --------

@@ -11,8 +11,8 @@ STAGES = (
     {"numerics"},
     {"hardware", "workload"},
     {"program"},
-    {"timing", "energy", "area"},
-    {"mapping"},  # the search times its candidates
+    {"timing", "energy"},
+    {"mapping", "area"},  # the search times its candidates; areas are estimates as energies are
     {"values"},
     {"results"},
     {"simulate"},

@@ -183,3 +183,23 @@ def test_another_pe_is_refused():
     hw = load_accelerator("edge-8x8-bf16")
     with pytest.raises(HwsimError, match="edge-8x8-bf16: its PE has bf16 operands"):
         ArrayMeter(simulate(build("digits-mlp", 32), hw), MODEL)
+
+
+def test_recomputation_and_a_model_of_data_exclude_each_other():
+    step = simulate(build("digits-cnn", 32), HW, precision="int8-nearest", recompute="cheap")
+    with pytest.raises(HwsimError) as error:
+        ArrayMeter(step, MODEL, TABLE)
+    assert str(error.value) == (
+        "a model of data prices a training that computes nothing again; leave out --recompute, or --data-model"
+    )
+
+
+def test_a_step_prices_what_is_computed_again_by_the_data_of_forward():
+    plain = simulate(build("digits-resnet", 32), HW, precision="int8-nearest", recompute="sqrt")
+    by_data = simulate(build("digits-resnet", 32), HW, precision="int8-nearest", recompute="sqrt", data_model=MODEL)
+    again = [op for op in by_data.ops if op.phase is Phase.RECOMPUTE and op.macs]
+    assert again
+    for op in again:
+        original = next(o for o in by_data.ops if o.name == op.name.removesuffix(".again"))
+        assert (op.energy[:, array_columns()] == original.energy[:, array_columns()]).all()
+        assert (op.energy != next(o for o in plain.ops if o.name == op.name).energy).any()
