@@ -45,6 +45,8 @@ figures: demo
 	cp out/train/training.png docs/images/digits-cnn-training.png
 	$(BIN)/hwsim cosim train digits-mlp --hw edge-8x8-bf16 --epochs 1 --out out/rtl-training
 	cp out/rtl-training/training.png docs/images/rtl-training.png
+	rm -rf out/sweep && $(BIN)/hwsim sweep docs/spaces/edge-training.toml --out out/sweep
+	$(BIN)/python docs/scripts/sweep_page.py out/sweep
 
 # Trains three models in six precisions with three seeds, a quarter of an hour, and writes docs/accuracy.md.
 accuracy: $(INSTALLED)

@@ -239,11 +239,16 @@ def _workers(workers: int | None, scheduler: str | None) -> Iterator[_Submit]:
 
     from distributed import Client, LocalCluster
 
-    # A worker that is slow to end, and that a nanny then ends, is no news.
-    logging.getLogger("distributed").setLevel(logging.ERROR)
+    # Workers that are slow to end, or find the scheduler gone when they do, are no news; lost chunks are told anyway.
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
     if scheduler is None:
         cluster = LocalCluster(
-            n_workers=count, threads_per_worker=1, processes=True, dashboard_address=None, memory_limit=None
+            n_workers=count,
+            threads_per_worker=1,
+            processes=True,
+            dashboard_address=None,
+            memory_limit=None,
+            silence_logs=logging.CRITICAL,
         )
         with cluster, Client(cluster) as client:
             yield lambda tasks: _submitted(client, tasks)
