@@ -737,6 +737,7 @@ def sweep(
         str | None,
         typer.Option("--against", metavar="DIR", help="Grid sweep of the same space: how good is this front?"),
     ] = None,
+    csv: Annotated[bool, typer.Option("--csv", help="Write the whole table as points.csv, too.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the space, estimate the time, and end.")] = False,
     json: JsonFile = None,
 ) -> None:
@@ -752,7 +753,7 @@ def sweep(
     _check_outputs(None, json)
     from hwsim.energy import load_energy_table
     from hwsim.explore import Plan, analyse, estimate_seconds, load_space, parts_of, quality, run_sweep
-    from hwsim.report.sweep import print_space, print_sweep, sweep_summary, write_sweep
+    from hwsim.report.sweep import print_space, print_sweep, sweep_summary, write_points, write_sweep
     from hwsim_models import build
 
     described = load_space(space)
@@ -786,6 +787,8 @@ def sweep(
         reached = quality(described, found, Path(against))
         notes["Hypervolume"] = f"{reached:.1%} of that of the exhaustive front"
     written = write_sweep(described, found, Path(out), notes)
+    if csv:
+        written = (*written, write_points(parts, Path(out) / "points.csv"))
     summary = {**sweep_summary(described, found, written), "hypervolume_ratio": reached}
 
     def tables(console: Console) -> None:

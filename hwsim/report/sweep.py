@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.csv
+import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
@@ -25,7 +26,7 @@ from hwsim.workload import precision_of
 if TYPE_CHECKING:
     from hwsim.report.sweep_columns import Knob
 
-__all__ = ["FILES", "print_space", "print_sweep", "sweep_summary", "write_sweep"]
+__all__ = ["FILES", "print_space", "print_sweep", "sweep_summary", "write_points", "write_sweep"]
 
 #: The files that `write_sweep` writes.
 FILES = (
@@ -87,6 +88,14 @@ def write_sweep(space: Space, found: Analysis, folder: Path, notes: Mapping[str,
         )
         written.append(folder / "index.html")
     return tuple(written)
+
+
+def write_points(parts: Sequence[Path], path: Path) -> Path:
+    """Write the whole table as CSV, part by part; give its path."""
+    with pa.csv.CSVWriter(path, pq.read_schema(parts[0])) as writer:
+        for part in parts:
+            writer.write_table(pq.read_table(part))
+    return path
 
 
 def _with_formats(space: Space) -> Accelerator:

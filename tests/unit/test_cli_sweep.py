@@ -72,6 +72,15 @@ def test_json_alone_on_stdout(space, tmp_path, capsys):
     assert "8 points from" in err
 
 
+def test_the_whole_table_as_csv(space, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert run([str(space), "--out", str(out), "--workers", "1", "--chunk", "3", "--csv"], capsys)[0] == 0
+    with (out / "points.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [int(row["point"]) for row in rows] == list(range(8))
+    assert all(float(row["energy_j"]) > 0 for row in rows)
+
+
 def test_a_search_against_the_grid(space, tmp_path, capsys):
     grid = ["--out", str(tmp_path / "grid"), "--workers", "1"]
     assert run([str(space), *grid], capsys)[0] == 0
