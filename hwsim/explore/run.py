@@ -31,6 +31,8 @@ from hwsim.explore.space import Space
 __all__ = ["SEARCHES", "Plan", "Progress", "parts_of", "run_sweep"]
 
 SEARCHES = ("grid", "random", *SAMPLERS)
+#: Points that a grid evaluates at most.
+MOST_SWEPT = 10_000_000_000
 #: Points that a random search draws at most; all of them are in memory once, 8 bytes each.
 MOST_DRAWN = 10_000_000
 #: Chunks in flight for each worker: one that runs, and one that waits.
@@ -73,6 +75,10 @@ class Plan:
         if self.search not in SEARCHES:
             raise HwsimError(f"unknown search '{self.search}'; choose one of {', '.join(SEARCHES)}")
         if self.search == "grid":
+            if space.size > MOST_SWEPT:
+                raise HwsimError(
+                    f"a grid has at most {MOST_SWEPT:,} points, not {space.size:,}; draw some: --search nsga2 --points N"
+                )
             return space.size
         if self.points is None:
             raise HwsimError(f"a {self.search} search needs the number of points: --points N")

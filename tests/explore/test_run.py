@@ -125,6 +125,11 @@ def test_refusals(space, tmp_path):
         run_sweep(space, tmp_path / "random", build, Plan("random"))
     with pytest.raises(HwsimError, match=r"^unknown search 'gp'; choose one of grid, random, nsga2, nsga3, tpe, qmc$"):
         run_sweep(space, tmp_path / "gp", build, Plan("gp", 10))
+    huge = read_space(
+        TEXT.replace("to = 46", "to = 46, count = 1000000").replace("to = 149", "to = 149, count = 100000")
+    )
+    with pytest.raises(HwsimError, match=r"^a grid has at most 10,000,000,000 points, not 600,000,000,000; draw some"):
+        run_sweep(huge, tmp_path / "huge", build)
     with pytest.raises(HwsimError, match=r"^no Dask scheduler at 'tcp://nowhere.invalid:8786'"):
         run_sweep(space, tmp_path / "far", build, scheduler="tcp://nowhere.invalid:8786")
 
