@@ -77,7 +77,8 @@ class Plan:
         if self.search == "grid":
             if space.size > MOST_SWEPT:
                 raise HwsimError(
-                    f"a grid has at most {MOST_SWEPT:,} points, not {space.size:,}; draw some: --search nsga2 --points N"
+                    f"a grid has at most {MOST_SWEPT:,} points, not {space.size:,}; "
+                    "draw some: --search nsga2 --points N"
                 )
             return space.size
         if self.points is None:
