@@ -100,6 +100,12 @@ PrecisionName = Annotated[
 OptimizerName = Annotated[
     str, typer.Option("--optimizer", metavar="NAME", help="sgd, momentum, nesterov, adam or adamw.")
 ]
+RecomputePolicy = Annotated[
+    str,
+    typer.Option(
+        "--recompute", metavar="POLICY", help="What the backward pass computes again, not kept: none, cheap or sqrt."
+    ),
+]
 Frozen = Annotated[
     list[str] | None,
     typer.Option("--freeze", metavar="PREFIX", help="Layer or scope that is not trained; may be repeated."),
@@ -127,6 +133,7 @@ def step(
     optimizer: OptimizerName = "momentum",
     dataflow: DataflowName = None,
     precision: PrecisionName = None,
+    recompute: RecomputePolicy = "none",
     freeze: Frozen = None,
     clock_from: Annotated[
         str | None, typer.Option("--clock-from", metavar="SYNTH.json", help="Clock that `hwsim synth --json` found.")
@@ -154,6 +161,7 @@ def step(
 
         graph = frozen(graph, freeze)
     _check_optimizer(optimizer)
+    _check_recompute(recompute)
     _check_outputs(out, json)
     from hwsim.energy import load_energy_table
     from hwsim.report.summary import step_summary
@@ -161,7 +169,9 @@ def step(
 
     table = None if energy_table is None else load_energy_table(energy_table)
     _say_if_compiling()
-    result = simulate(graph, accelerator, optimizer=optimizer, precision=formats, energy_table=table)
+    result = simulate(
+        graph, accelerator, optimizer=optimizer, precision=formats, energy_table=table, recompute=recompute
+    )
     written: tuple[Path, ...] = ()
     if out is not None:
         from hwsim.report.files import write_all
@@ -217,6 +227,14 @@ def train(
         float | None, typer.Option("--learning-rate", metavar="X", help="Instead of the optimizer's own.")
     ] = None,
     precision: PrecisionName = None,
+    recompute: Annotated[
+        str | None,
+        typer.Option(
+            "--recompute",
+            metavar="POLICY",
+            help="What the backward pass computes again, not kept: none, cheap or sqrt. [default: none]",
+        ),
+    ] = None,
     seed: Annotated[
         int | None, typer.Option("--seed", metavar="N", help=f"Of all that is random. [default: {TRAIN_SEED}]")
     ] = None,
@@ -267,7 +285,7 @@ def train(
                 "folder"
             )
         check_training_folder(Path(folder))
-    training = _training(saved, model, data, hw, dataflow, batch, optimizer, learning_rate, precision, seed)
+    training = _training(saved, model, data, hw, dataflow, batch, optimizer, learning_rate, precision, recompute, seed)
     if len(training.records) > epochs:
         raise HwsimError(f"--epochs is how many there are in all; the checkpoint has {len(training.records)}")
 
@@ -470,6 +488,7 @@ def cosim(
     ] = None,
     dataflow: DataflowName = None,
     precision: PrecisionName = None,
+    recompute: RecomputePolicy = "none",
     random_memory: Annotated[
         bool, typer.Option("--random-memory", help="Random latencies and back-pressure; then memory alone is compared.")
     ] = False,
@@ -489,6 +508,9 @@ def cosim(
     if loss not in (None, "mse"):
         raise HwsimError(f"--loss must be mse; it is '{loss}'")
     saved = model is not None and model.endswith(".npz")
+    _check_recompute(recompute)
+    if recompute != "none" and (model is None or saved):
+        raise HwsimError("cosim: --recompute is for the training step of a network; leave it out, or name one")
     if saved and (hw, dataflow, precision, loss) != (None, None, None, None):
         raise HwsimError(f"cosim: '{model}' holds its machine; leave --hw, --dataflow, --precision and --loss out")
     accelerator = _accelerator(hw or RTL_HARDWARE, dataflow)
@@ -516,7 +538,7 @@ def cosim(
         accelerator = accelerator.with_format(formats.operand_format)
         graph = build(model or "", batch)
         graph = with_squared_error(graph) if loss else graph
-        programs = [step_program(graph, accelerator, formats, optimizer=optimizer, seed=seed)]
+        programs = [step_program(graph, accelerator, formats, optimizer=optimizer, seed=seed, recompute=recompute)]
     if save is not None:
         for number, program in enumerate(programs, 1):
             save_program(Path(save) / f"program-{number}.npz", program, accelerator)
@@ -546,6 +568,7 @@ def cosim_train(
         float | None, typer.Option("--learning-rate", metavar="X", help="Instead of the optimizer's own.")
     ] = None,
     precision: PrecisionName = None,
+    recompute: RecomputePolicy = "none",
     seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Of all that is random.")] = TRAIN_SEED,
     out: Annotated[
         str | None, typer.Option("--out", metavar="DIR", help="Write summary, steps and curve into this folder.")
@@ -559,6 +582,7 @@ def cosim_train(
     """
     _check_outputs(out, json)
     _check_optimizer(optimizer)
+    _check_recompute(recompute)
     _check_amaranth()
     from hwsim.report.cosimulation import (
         COSIM_TRAIN_FILES,
@@ -580,12 +604,12 @@ def cosim_train(
     formats = default_precision(accelerator) if precision is None else precision_of(precision)
     samples = _dataset(data).shaped(graph.tensors["input"].shape[1:])
     _say_if_compiling()
-    cost = step_cost(simulate(graph, accelerator, optimizer=chosen, precision=formats))
+    cost = step_cost(simulate(graph, accelerator, optimizer=chosen, precision=formats, recompute=recompute))
     console = _console(stderr=json == "-")
     with (
         CosimTraining(
             graph, accelerator, samples, cost=cost, cache=_cache_folder("models"), optimizer=chosen, precision=formats,
-            seed=seed,
+            recompute=recompute, seed=seed,
         ) as trained,
         _Interrupts() as interrupts,
     ):  # fmt: skip
@@ -804,6 +828,7 @@ def _training(
     optimizer: str | None,
     learning_rate: float | None,
     precision: str | None,
+    recompute: str | None,
     seed: int | None,
 ) -> Training:
     """Make a training from options, from a checkpoint where they are missing, and else from defaults."""
@@ -821,6 +846,8 @@ def _training(
         raise
     except (KeyError, TypeError, ValueError):
         raise HwsimError("the checkpoint's configuration is not one of this hwsim; begin anew") from None
+    policy = recompute or config.get("recompute", "none")
+    _check_recompute(policy)
     samples = _dataset(data).shaped(graph.tensors["input"].shape[1:])
     from hwsim.simulate import simulate
     from hwsim.values.training import Training, step_cost
@@ -830,9 +857,10 @@ def _training(
         graph,
         accelerator,
         samples,
-        cost=step_cost(simulate(graph, accelerator, optimizer=chosen, precision=formats)),
+        cost=step_cost(simulate(graph, accelerator, optimizer=chosen, precision=formats, recompute=policy)),
         optimizer=chosen,
         precision=formats,
+        recompute=policy,
         seed=config.get("seed", TRAIN_SEED) if seed is None else seed,
     )
     if saved is not None:
@@ -959,6 +987,14 @@ def _check_optimizer(name: str) -> None:
 
     if name not in OPTIMIZERS:
         raise HwsimError(f"unknown optimizer '{name}'; choose one of {', '.join(OPTIMIZERS)}")
+
+
+def _check_recompute(policy: str) -> None:
+    """Refuse an unknown policy before an output folder is made."""
+    from hwsim.workload import RECOMPUTE_POLICIES
+
+    if policy not in RECOMPUTE_POLICIES:
+        raise HwsimError(f"unknown recompute policy '{policy}'; choose one of {', '.join(RECOMPUTE_POLICIES)}")
 
 
 def _check_outputs(out: str | None, json: str | None) -> None:

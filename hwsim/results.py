@@ -51,7 +51,7 @@ class OpResult:
     name, kind, layer : str
         From the training graph; `name` is unique.
     phase : Phase
-        Forward, dgrad, wgrad or update.
+        Forward, recompute, dgrad, wgrad or update.
     parameters : int
         Parameter elements that the op (a forward op) owns; 0 for others.
     macs : int
@@ -134,6 +134,8 @@ class StepResult:
         In execution order.
     memory_bytes : mapping of str to ndarray of shape (len(ops),), dtype int64
         Live DRAM bytes while each op runs, per category of `MEMORY_CATEGORIES`.
+    recompute : str
+        What the backward pass computes again: ``"none"``, ``"cheap"`` or ``"sqrt"``.
     """
 
     model: str
@@ -144,6 +146,13 @@ class StepResult:
     forward_macs_per_sample: int
     ops: tuple[OpResult, ...]
     memory_bytes: Mapping[str, NDArray[np.int64]]
+    recompute: str = "none"
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        """Phases that reports show: all, recompute only where there is one."""
+        present = {op.phase for op in self.ops}
+        return tuple(phase for phase in Phase if phase is not Phase.RECOMPUTE or phase in present)
 
     @cached_property
     def cycles(self) -> int:

@@ -32,6 +32,7 @@ from hwsim.workload import (
     stashes,
     training_graph,
     with_precision,
+    with_recompute,
 )
 from hwsim.workload.graph import Graph, Op, Phase, Role
 
@@ -87,6 +88,7 @@ def simulate(
     optimizer: Any = "momentum",
     precision: Precision | str | Path | None = None,
     energy_table: EnergyTable | None = None,
+    recompute: str = "none",
 ) -> StepResult:
     """Simulate one training step of a network.
 
@@ -103,6 +105,9 @@ def simulate(
         Where it needs an array for another operand format, the accelerator gets one (`Accelerator.with_format`).
     energy_table : EnergyTable, optional
         Where energies come from, as `hwsim.energy.load_energy_table` gives it; the package's unless given.
+    recompute : str
+        What the backward pass computes again instead of keeping it: ``"none"``, ``"cheap"`` or ``"sqrt"``, as
+        `hwsim.workload.with_recompute` says.
 
     Returns
     -------
@@ -113,7 +118,7 @@ def simulate(
     ------
     HwsimError
         Unknown names, nothing to train, an op without a gradient or a lowering, or a memory too small for one tile;
-        a tensor whose own format does not fit the precision.
+        a tensor whose own format does not fit the precision; what would be computed again with other random bits.
 
     Examples
     --------
@@ -132,7 +137,7 @@ def simulate(
             ".softmax_cross_entropy() or .mean_squared_error()"
         )
     hw = hardware if isinstance(hardware, Accelerator) else load_accelerator(hardware)
-    step, hw = training_step(graph, hw, optimizer, precision)
+    step, hw = training_step(graph, hw, optimizer, precision, recompute)
     prices = price_list(hw, energy_table)
     alike: dict[tuple[Any, ...], OpResult] = {}
     keys = [plan_key(op, step) for op in step.ops]
@@ -163,11 +168,16 @@ def simulate(
         forward_macs_per_sample=forward // graph.batch,
         ops=tuple(results),
         memory_bytes=memory,
+        recompute=recompute,
     )
 
 
 def training_step(
-    graph: Graph, hw: Accelerator, optimizer: Any = "momentum", precision: Precision | str | Path | None = None
+    graph: Graph,
+    hw: Accelerator,
+    optimizer: Any = "momentum",
+    precision: Precision | str | Path | None = None,
+    recompute: str = "none",
 ) -> tuple[Graph, Accelerator]:
     """Give the training step of a network with its formats, and the accelerator with the array that they need.
 
@@ -177,9 +187,8 @@ def training_step(
         As `simulate`.
     """
     chosen = default_precision(hw) if precision is None else precision_of(precision)
-    return with_precision(training_graph(graph, optimizer, chosen.master_weights), chosen), hw.with_format(
-        chosen.operand_format
-    )
+    step = with_precision(training_graph(graph, optimizer, chosen.master_weights), chosen)
+    return with_recompute(step, recompute), hw.with_format(chosen.operand_format)
 
 
 def gemm(

@@ -353,15 +353,15 @@ def _batchnorm(op: Op, tensors: Sequence[Tensor], hw: Accelerator) -> list[Strea
     streams = []
     for part in _parts(x.shape[-1], hw):
         streams.append(_batch_statistics(part, x, count, new, op.attrs["eps"], hw))
-        gamma, beta, mean, rstd = (part.fixed(i) for i in range(4))
-        before = Tile(
-            part.vectors([(1, gamma), (2, beta), (6, mean), (7, rstd)], hw),
-            _affine(part, gamma, beta, mean, rstd),
-            (),
-            4 * part.blocks,
-        )
-        streams.append(_scaled(part, x, (5, tensors[5]), before, hw))
+        streams.append(_normalised(part, x, (6, 7), (5, tensors[5]), hw))
     return streams
+
+
+def _batchnorm_apply(op: Op, tensors: Sequence[Tensor], hw: Accelerator) -> list[Stream]:
+    """The second of the streams of batch normalisation, alone."""
+    # x gamma beta mean rstd → y: operands 0 … 5
+    x = tensors[0]
+    return [_normalised(part, x, (3, 4), (5, tensors[5]), hw) for part in _parts(x.shape[-1], hw)]
 
 
 def _batch_statistics(part: _Part, x: Tensor, count: int, new: float, eps: float, hw: Accelerator) -> Stream:
@@ -406,6 +406,14 @@ def _affine(part: _Part, gamma: At, beta: At, mean: At, rstd: At) -> tuple[Micro
         part.do(V.MULTIPLY, mean, mean, gamma),
         part.do(V.SUBTRACT, beta, beta, mean),
     )
+
+
+def _normalised(part: _Part, x: Tensor, statistics: tuple[int, int], y: tuple[int, Tensor], hw: Accelerator) -> Stream:
+    """Scale and shift by mean and reciprocal deviation, the operands `statistics`; gamma and beta are 1 and 2."""
+    gamma, beta, mean, rstd = (part.fixed(i) for i in range(4))
+    vectors = [(1, gamma), (2, beta), (statistics[0], mean), (statistics[1], rstd)]
+    before = Tile(part.vectors(vectors, hw), _affine(part, gamma, beta, mean, rstd), (), 4 * part.blocks)
+    return _scaled(part, x, y, before, hw)
 
 
 def _scaled(part: _Part, x: Tensor, y: tuple[int, Tensor], before: Tile, hw: Accelerator) -> Stream:
@@ -955,6 +963,7 @@ STREAMS: dict[str, Rule] = {
     "adam_update": _update,
     "adamw_update": _update,
     "batchnorm": _batchnorm,
+    "batchnorm_apply": _batchnorm_apply,
     "batchnorm_inference": _batchnorm_inference,
     "batchnorm_wgrad": _batchnorm_wgrad,
     "batchnorm_dgrad": _batchnorm_dgrad,

@@ -198,6 +198,7 @@ def cosim_training_summary(trained: CosimTrainingResult) -> dict[str, Any]:
         "precision": training.precision.name,
         "optimizer": training.optimizer.name,
         "learning_rate": training.optimizer.learning_rate,
+        "recompute": training.recompute,
         "batch": training.step.batch,
         "seed": training.seed,
         "epochs": len(training.records),

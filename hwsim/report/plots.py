@@ -25,7 +25,7 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from hwsim.energy.actions import ACTIONS, COMPONENTS, component_of
-from hwsim.report.summary import cycles_along_bound, peak_index
+from hwsim.report.summary import cycles_along_bound, peak_index, step_title
 from hwsim.report.units import binary, column, quantity, scale
 from hwsim.results import MEMORY_CATEGORIES, OpResult, StepResult
 from hwsim.workload.graph import Phase
@@ -47,7 +47,13 @@ BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILLION, PURPLE = (
 )
 GREY = "#999999"
 PALETTE = (BLUE, ORANGE, GREEN, SKY, VERMILLION, PURPLE, YELLOW, BLACK)
-PHASE_COLOURS = {Phase.FORWARD: BLUE, Phase.DGRAD: ORANGE, Phase.WGRAD: GREEN, Phase.UPDATE: PURPLE}
+PHASE_COLOURS = {
+    Phase.FORWARD: BLUE,
+    Phase.RECOMPUTE: SKY,
+    Phase.DGRAD: ORANGE,
+    Phase.WGRAD: GREEN,
+    Phase.UPDATE: PURPLE,
+}
 MEMORY_COLOURS = dict(zip(MEMORY_CATEGORIES, (BLUE, SKY, ORANGE, GREEN, GREY, PURPLE), strict=True))
 BUSY_COLOURS = {"matrix": BLUE, "port": SKY, "vector": GREEN}
 STALL_COLOURS = (ORANGE, VERMILLION, YELLOW, PURPLE, BLACK)
@@ -63,15 +69,16 @@ def draw_all(step: StepResult, folder: Path) -> None:
 
 def draw_energy(step: StepResult, path: Path) -> None:
     """Draw one bar per phase, stacked by component, with the phase's energy interval as an error bar."""
-    energy = {phase: _component_energy(step, phase) for phase in Phase}  # (3, components) in joules
-    totals = np.array([energy[phase].sum(axis=1) for phase in Phase])
+    phases = step.phases
+    energy = {phase: _component_energy(step, phase) for phase in phases}  # (3, components) in joules
+    totals = np.array([energy[phase].sum(axis=1) for phase in phases])
     factor, unit = scale(float(totals.max()), "J")
     figure, axes = _figure(8.6, 5.0)
-    x = np.arange(len(Phase))
-    base = np.zeros(len(Phase))
-    shares = sum(energy[phase][0] for phase in Phase) / max(totals[:, 0].sum(), 1e-30)
+    x = np.arange(len(phases))
+    base = np.zeros(len(phases))
+    shares = sum(energy[phase][0] for phase in phases) / max(totals[:, 0].sum(), 1e-30)
     for i, name in enumerate(COMPONENTS):
-        height = np.array([energy[phase][0, i] for phase in Phase]) * factor
+        height = np.array([energy[phase][0, i] for phase in phases]) * factor
         axes.bar(
             x,
             height,
@@ -86,11 +93,11 @@ def draw_energy(step: StepResult, path: Path) -> None:
     value, low, high = totals.T * factor
     axes.errorbar(x, value, [value - low, high - value], fmt="none", ecolor="#333333", elinewidth=1.4, capsize=6)
     _, texts = column([float(v) for v in totals.ravel()], "J")
-    for i in range(len(Phase)):
+    for i in range(len(phases)):
         middle, least, most = texts[3 * i : 3 * i + 3]
         text = f"{middle} {unit}\n[{least} … {most}]"
         axes.annotate(text, (x[i], high[i]), (0, 5), textcoords="offset points", ha="center", va="bottom")
-    axes.set_xticks(x, [str(phase) for phase in Phase])
+    axes.set_xticks(x, [str(phase) for phase in phases])
     axes.set_xlabel("phase of the training step")
     axes.set_ylabel(f"energy per step [{unit}]")
     axes.set_ylim(0, float(high.max()) * 1.16 or 1)
@@ -254,7 +261,7 @@ def _figure(width: float, height: float) -> tuple[Figure, Axes]:
 
 def _title(axes: Axes, step: StepResult, text: str) -> None:
     hardware = step.hardware
-    under = f"{step.model}, batch {step.batch}, {step.optimizer}, on {hardware.name} ({hardware.array.dataflow.value})"
+    under = f"{step_title(step)}, on {hardware.name} ({hardware.array.dataflow.value})"
     axes.set_title(f"{text}\n", loc="left", fontsize=11.5, fontweight="bold")
     axes.text(0, 1.015, under, transform=axes.transAxes, fontsize=9, color="#444444", va="bottom")
 

@@ -101,14 +101,21 @@ def step_summary(step: StepResult) -> dict[str, Any]:
         "hardware": step.hardware.name,
         "batch": step.batch,
         "optimizer": step.optimizer,
+        "recompute": step.recompute,
         **_figures_of_step(step),
-        "by_phase": {str(p): _figures_of_ops(step, [op for op in step.ops if op.phase == p]) for p in Phase},
+        "by_phase": {str(p): _figures_of_ops(step, [op for op in step.ops if op.phase == p]) for p in step.phases},
         "by_component": {name: _figures_of_component(step, name) for name in COMPONENTS},
         "by_op": {op.name: _figures_of_op(step, op) for op in step.ops},
         "memory": {name: int(step.memory_bytes[name][peak_index(step)]) for name in MEMORY_CATEGORIES},
         "interval_drivers": interval_drivers(step),
         "hardware_description": step.hardware.model_dump(mode="json"),
     }
+
+
+def step_title(step: StepResult) -> str:
+    """Give model, batch and optimizer in words, and what is computed again, if anything is."""
+    also = "" if step.recompute == "none" else f", recompute {step.recompute}"
+    return f"{step.model}, batch {step.batch}, {step.optimizer}{also}"
 
 
 def gemm_summary(gemm: Gemm) -> dict[str, Any]:

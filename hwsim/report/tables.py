@@ -13,7 +13,7 @@ from rich.text import Text
 
 from hwsim.explain import one_line
 from hwsim.report.lists import plain_table
-from hwsim.report.summary import Gemm, cycles_along_bound, gemm_summary, step_summary
+from hwsim.report.summary import Gemm, cycles_along_bound, gemm_summary, step_summary, step_title
 from hwsim.report.units import binary, column, quantity
 from hwsim.results import OpResult, StepResult
 
@@ -26,7 +26,7 @@ SHOWN_OPS = 12
 def print_step(step: StepResult, console: Console) -> None:
     """Print all tables of a training step."""
     summary = step_summary(step)
-    title = f"{step.model}, batch {step.batch}, {step.optimizer}, on {step.hardware.name}"
+    title = f"{step_title(step)}, on {step.hardware.name}"
     dataflow = step.hardware.array.dataflow.value
     console.print(Text(f"Training step: {title} ({dataflow})", style="bold"))
     _print_figures(_headline(summary, step.batch), console)

@@ -86,6 +86,7 @@ def training_summary(training: Training, until_accuracy: float | None = None) ->
         "precision": training.precision.name,
         "optimizer": training.optimizer.name,
         "learning_rate": training.optimizer.learning_rate,
+        "recompute": training.recompute,
         "batch": training.step.batch,
         "seed": training.seed,
         "epochs": last.epoch,

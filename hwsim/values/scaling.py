@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 
 from hwsim.errors import HwsimError
 from hwsim.workload.graph import Graph, Op, Phase, Role
+from hwsim.workload.recompute import originals
 
 if TYPE_CHECKING:
     from hwsim.values.machine import Machine, OpValues
@@ -242,7 +243,7 @@ def _largest(values: ArrayLike) -> float:
 
 
 def _groups(step: Graph) -> tuple[tuple[str, ...], ...]:
-    """Sets of tensors joined by the ops that only pass values on, by union-find."""
+    """Sets of tensors joined by the ops that only pass values on, or computed again from the same, by union-find."""
     parent = {t.name: t.name for t in step.tensors.values() if t.role in _SCALED}
 
     def root(name: str) -> str:
@@ -250,8 +251,9 @@ def _groups(step: Graph) -> tuple[tuple[str, ...], ...]:
             name = parent[name]
         return name
 
-    for op in step.ops:
-        pair = _passing(op)
+    pairs = [_passing(op) for op in step.ops]
+    pairs += [(original, repeated) for repeated, original in originals(step).items()]
+    for pair in pairs:
         if pair and parent.keys() >= set(pair):
             parent[root(pair[1])] = root(pair[0])
     members: dict[str, list[str]] = {}

@@ -25,7 +25,7 @@ from hwsim.values.checkpoint import Checkpoint, check_agreement
 from hwsim.values.data import Dataset
 from hwsim.values.reference import initial, run
 from hwsim.values.scaling import LossScaling, TensorScaling, faulty, scaling_of
-from hwsim.workload import Optimizer, inference_graph, macs, training_graph
+from hwsim.workload import Optimizer, inference_graph, macs, training_graph, with_recompute
 from hwsim.workload.graph import Graph, Phase, Role
 from hwsim.workload.optimizers import optimizer_of
 from hwsim.workload.precision import Precision, default_precision, precision_of, with_precision
@@ -231,6 +231,8 @@ class Training:
         As for `training_graph`.
     precision : str or Precision, optional
         Name or instance; the accelerator's own unless given.
+    recompute : str
+        What the backward pass computes again, as for `with_recompute`.
     seed : int
         0 to 2^32 − 1.
     machine : callable, optional
@@ -268,6 +270,7 @@ class Training:
         cost: StepCost,
         optimizer: str | Optimizer = "momentum",
         precision: str | Precision | None = None,
+        recompute: str = "none",
         seed: int = 1,
         machine: Callable[..., Machine] | None = None,
     ) -> None:
@@ -278,7 +281,8 @@ class Training:
         self.hw = hw.with_format(self.precision.operand_format)
         self.optimizer, self.seed, self.cost = optimizer_of(optimizer), seed, cost
         step = training_graph(graph, self.optimizer, master_weights=self.precision.master_weights)
-        self.step = with_precision(step, self.precision)
+        self.recompute = recompute
+        self.step = with_recompute(with_precision(step, self.precision), recompute)
         self._input, self._labels, self.loss_tensor, self._logits = _ends(self.step, data)
         self.data = data.shaped(self.step.tensors[self._input].shape[1:])
         if cost.hardware and (cost.hardware, cost.macs) != (
@@ -287,7 +291,7 @@ class Training:
         ):
             raise HwsimError(
                 f"{self.step.name}: the cost given is of {cost.macs:,} MACs on {cost.hardware}, not of this step on "
-                f"{self.hw.name}; simulate the same network, batch, optimizer and precision"
+                f"{self.hw.name}; simulate the same network, batch, optimizer, precision and recompute policy"
             )
         _check_finite(self.data)
         first_batch = next(self.data.batches(graph.batch, seed, epoch=0))  # refuses a batch that is too large
@@ -416,8 +420,10 @@ class Training:
         self.skipped.append(skipped)
         self.gated_macs.append(sum(int(v.gated_macs) for v in values))
         self.macs += sum(int(v.macs) for v in values)
-        # What saturated backwards in a skipped step has been answered by the scaling.
-        saturated = [v for v in values if v.overflow and (not skipped or v.phase is Phase.FORWARD)]
+        # What saturated backwards in a skipped step has been answered by the scaling; what is computed again saturates
+        # again.
+        once = [v for v in values if v.overflow and v.phase is not Phase.RECOMPUTE]
+        saturated = [v for v in once if not skipped or v.phase is Phase.FORWARD]
         self.saturations += sum(int(v.overflow) for v in saturated)
         if saturated and not self.first_saturation:
             first = saturated[0]
@@ -493,6 +499,7 @@ class Training:
             "batch": self.step.batch,
             "optimizer": {"name": self.optimizer.name, **asdict(self.optimizer)},
             "precision": asdict(self.precision),
+            "recompute": self.recompute,
             "seed": self.seed,
             "hardware": self.hw.model_dump(mode="json"),
             "data": {"name": self.data.name, "sha256": _digest(*(np.ascontiguousarray(a).tobytes() for a in parts))},
@@ -536,7 +543,7 @@ class Training:
         HwsimError
             If it was taken from training with other options.
         """
-        check_agreement(checkpoint.config, self.config)
+        check_agreement({"recompute": "none", **checkpoint.config}, self.config)  # older ones do not say it
         arrays, progress = checkpoint.arrays, checkpoint.progress
         tensors = {name: arrays[f"tensor/{name}"] for name in self._kept}
         self._put_back(_State(tensors, progress["exponents"], arrays["lfsr_state"], progress["scaling"]))

@@ -25,10 +25,12 @@ from hwsim.workload.ops import (
 )
 from hwsim.workload.optimizers import OPTIMIZERS, Adam, AdamW, Momentum, Nesterov, Optimizer, Sgd
 from hwsim.workload.precision import PRECISIONS, Precision, default_precision, precision_of, with_precision
+from hwsim.workload.recompute import RECOMPUTE_POLICIES, with_recompute
 
 __all__ = [
     "OPTIMIZERS",
     "PRECISIONS",
+    "RECOMPUTE_POLICIES",
     "Adam",
     "AdamW",
     "GradientOp",
@@ -61,5 +63,6 @@ __all__ = [
     "training_graph",
     "vector_operations",
     "with_precision",
+    "with_recompute",
     "with_squared_error",
 ]

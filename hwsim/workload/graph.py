@@ -21,6 +21,7 @@ class Phase(StrEnum):
     """Which part of a training step an op belongs to."""
 
     FORWARD = "forward"
+    RECOMPUTE = "recompute"  # forward ops that run again in the backward pass
     DGRAD = "dgrad"
     WGRAD = "wgrad"
     UPDATE = "update"

@@ -64,13 +64,13 @@ def lifetimes(graph: Graph) -> dict[str, tuple[int, int]]:
 
 
 def stashes(step: Graph) -> tuple[str, ...]:
-    """Return the forward tensors that a backward op reads, in the order of the graph's tensors."""
+    """Return the forward tensors that a backward op or a recomputation reads, in the order of the graph's tensors."""
     made_later: set[str] = set()
     read: set[str] = set()
     for op in step.ops:
         if op.phase is not Phase.FORWARD:
             made_later.update(op.outputs)
-        if op.phase in (Phase.DGRAD, Phase.WGRAD):
+        if op.phase in (Phase.DGRAD, Phase.WGRAD, Phase.RECOMPUTE):
             read.update(op.inputs)
     kept = read - made_later
     return tuple(name for name, tensor in step.tensors.items() if name in kept and tensor.role in _STASHED)

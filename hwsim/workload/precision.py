@@ -18,6 +18,7 @@ from hwsim.hardware import FORMAT_BITS, Accelerator
 from hwsim.hardware.formats import array_formats
 from hwsim.workload.graph import Graph, Role, Tensor
 from hwsim.workload.ops import macs
+from hwsim.workload.recompute import refuse_random_bits
 
 __all__ = ["PRECISIONS", "Precision", "default_precision", "precision_of", "with_precision"]
 
@@ -208,7 +209,8 @@ def with_precision(graph: Graph, precision: Precision) -> Graph:
     ------
     HwsimError
         If the format or the rounding that a tensor has already is unknown or not one for its role, or if the array
-        would have to read or write it and is built for another one.
+        would have to read or write it and is built for another one; or if what a step computes again would be rounded
+        stochastically.
 
     Examples
     --------
@@ -231,7 +233,9 @@ def with_precision(graph: Graph, precision: Precision) -> Graph:
                 f"'{precision.name}'"
             )
     tensors = {name: tensor if name in own else _formatted(tensor, precision) for name, tensor in graph.tensors.items()}
-    return replace(graph, tensors=MappingProxyType(tensors))
+    formatted = replace(graph, tensors=MappingProxyType(tensors))
+    refuse_random_bits(formatted)
+    return formatted
 
 
 def _check_own(tensor: Tensor) -> None:

@@ -27,6 +27,7 @@ from hwsim.results import MEMORY_CATEGORIES, OpResult, StepResult
 from hwsim.simulate import simulate
 from hwsim.workload import (
     OPTIMIZERS,
+    RECOMPUTE_POLICIES,
     Graph,
     Network,
     Op,
@@ -39,6 +40,7 @@ from hwsim.workload import (
     tensor_bytes,
     training_graph,
     vector_operations,
+    with_recompute,
 )
 from hwsim_models import build
 
@@ -76,6 +78,7 @@ class Case:
     batch: int
     hw: Accelerator
     optimizer: str
+    recompute: str = "none"
 
     def graph(self, batch: int) -> Graph:
         """Build the forward graph."""
@@ -84,18 +87,33 @@ class Case:
     @cached_property
     def step(self) -> StepResult:
         """The simulated step."""
-        return simulate(self.graph(self.batch), self.hw, optimizer=self.optimizer)
+        return self.simulated(self.batch, self.recompute)
 
     @cached_property
     def doubled(self) -> StepResult:
         """The same with twice the batch."""
-        return simulate(self.graph(2 * self.batch), self.hw, optimizer=self.optimizer)
+        return self.simulated(2 * self.batch, self.recompute)
+
+    @cached_property
+    def keeping(self) -> StepResult:
+        """The same without recomputation."""
+        return self.step if self.recompute == "none" else self.simulated(self.batch, "none")
+
+    def simulated(self, batch: int, recompute: str) -> StepResult:
+        """Simulate a step; what is computed again must not be rounded stochastically, as int8 usually is."""
+        return simulate(self.graph(batch), self.hw, self.optimizer, self.precision, recompute=recompute)
+
+    @property
+    def precision(self) -> str | None:
+        """That of the accelerator, but for int8."""
+        return "int8-nearest" if self.hw.array.operand_format == "int8" else None
 
     @cached_property
     def training(self) -> Graph:
         """The training graph, whose ops are those of the step."""
         master_weights = self.hw.array.operand_format != "fp32"
-        return training_graph(self.graph(self.batch), optimizer=self.optimizer, master_weights=master_weights)
+        step = training_graph(self.graph(self.batch), optimizer=self.optimizer, master_weights=master_weights)
+        return with_recompute(step, self.recompute)
 
     @property
     def ops(self) -> Iterable[tuple[Op, OpResult]]:
@@ -118,8 +136,10 @@ def remembered(case: Case) -> Case:
     return case
 
 
-def preset(model: str, batch: int, name: str, optimizer: str = "momentum", dataflow: str = "ws") -> Case:
-    return Case(model, batch, load_accelerator(name).with_dataflow(dataflow), optimizer)
+def preset(
+    model: str, batch: int, name: str, optimizer: str = "momentum", dataflow: str = "ws", recompute: str = "none"
+) -> Case:
+    return Case(model, batch, load_accelerator(name).with_dataflow(dataflow), optimizer, recompute)
 
 
 FLOWS = ("ws", "os", "is")
@@ -137,11 +157,15 @@ FIXED = [
     preset("resnet18", 1, "edge-32x32-bf16", "adamw", "os"),
     preset("resnet18", 3, "tpuv2-like-128x128-bf16", "sgd", "is"),
     preset("resnet50", 1, "tpuv2-like-128x128-bf16"),
+    *(preset(model, 4, "edge-32x32-bf16", recompute="cheap") for model in ("lenet", "resnet9", "resnet18")),
+    *(preset(model, 4, "edge-32x32-bf16", recompute="sqrt") for model in ("lenet", "resnet9", "resnet18")),
+    *(preset("digits-resnet", 8, "edge-8x8-int8", recompute=policy) for policy in ("cheap", "sqrt")),
 ]
 
 
 def name_of(case: Case) -> str:
-    return f"{case.network}-{case.batch}-{case.hw.name}-{case.hw.array.dataflow}-{case.optimizer}"
+    recompute = "" if case.recompute == "none" else f"-{case.recompute}"
+    return f"{case.network}-{case.batch}-{case.hw.name}-{case.hw.array.dataflow}-{case.optimizer}{recompute}"
 
 
 @st.composite
@@ -426,6 +450,37 @@ def check_only_views_take_no_cycles(case: Case) -> None:
         assert not np.delete(result.actions, per_cycle).any(), op.name
 
 
+def check_recomputation_adds_a_phase_and_changes_no_other_op(case: Case) -> None:
+    step, kept = case.step, case.keeping
+    again = [op for op in step.ops if op.phase is Phase.RECOMPUTE]
+    others = [op for op in step.ops if op.phase is not Phase.RECOMPUTE]
+    for one, other in zip(others, kept.ops, strict=True):
+        assert (one.name, one.cycles, one.macs, one.dram_bytes) == (
+            other.name,
+            other.cycles,
+            other.macs,
+            other.dram_bytes,
+        )
+        assert one.actions.tolist() == other.actions.tolist(), one.name
+    assert step.cycles == kept.cycles + sum(op.cycles for op in again)
+    assert step.macs == kept.macs + sum(op.macs for op in again)
+    forward = {op.name: op for op in step.ops if op.phase is Phase.FORWARD}
+    for op in again:
+        assert op.macs == forward[op.layer].macs, op.name
+        assert op.cycles <= forward[op.layer].cycles, op.name
+    if case.recompute == "cheap":
+        assert step.macs == kept.macs
+    assert step.phases == tuple(p for p in Phase if p is not Phase.RECOMPUTE or again)
+
+
+def check_recomputation_stashes_less(case: Case) -> None:
+    others = [index for index, op in enumerate(case.step.ops) if op.phase is not Phase.RECOMPUTE]
+    for category in ("stash", "parameters", "optimizer_state", "gradients"):
+        live, kept = case.step.memory_bytes[category][others], case.keeping.memory_bytes[category]
+        assert (live <= kept).all(), category
+        assert category == "stash" or (live == kept).all(), category
+
+
 CLAIMS: list[Callable[[Case], None]] = [check for name, check in globals().items() if name.startswith("check_")]
 
 
@@ -436,12 +491,17 @@ def test_models_on_presets(claim: Callable[[Case], None], case: Case) -> None:
 
 
 @pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.__name__.removeprefix("check_"))
-@given(chain=chains(), hw=accelerators(), optimizer=st.sampled_from(sorted(OPTIMIZERS)))
+@given(
+    chain=chains(),
+    hw=accelerators(),
+    optimizer=st.sampled_from(sorted(OPTIMIZERS)),
+    recompute=st.sampled_from(RECOMPUTE_POLICIES),
+)
 @settings(max_examples=200, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck))
 def test_random_networks_on_random_accelerators(
-    claim: Callable[[Case], None], chain: Chain, hw: Accelerator, optimizer: str
+    claim: Callable[[Case], None], chain: Chain, hw: Accelerator, optimizer: str, recompute: str
 ) -> None:
-    case = remembered(Case(chain, chain.batch, hw, optimizer))
+    case = remembered(Case(chain, chain.batch, hw, optimizer, recompute))
     try:
         case.step  # noqa: B018
         case.doubled  # noqa: B018

@@ -31,7 +31,7 @@ from hwsim.mapping.stream import tile_stream
 from hwsim.mapping.vector import STREAMS, operands_of
 from hwsim.program import FIELDS, HAND_OVER_CYCLES, STORE_LEAVES_CYCLES, Program, Unit
 from hwsim.timing import command_times, simulate_events, simulate_rows
-from hwsim.workload import Network, inference_graph, training_graph
+from hwsim.workload import Network, inference_graph, training_graph, with_recompute
 from hwsim.workload.graph import Graph, Op, Phase, Role, Tensor
 
 
@@ -561,7 +561,7 @@ def needed(op, tensors, stored):
         assert all((other.ravel() == mask.ravel()).all() for other in stored[first:])
         return {i: mask.reshape(shapes[i]) for i in range(first)}
     same = {"batchnorm": {0: 5}, "batchnorm_dgrad": {0: 7, 1: 7}, "softmax_cross_entropy": {0: 3}}
-    same["softmax_cross_entropy_dgrad"] = {0: 2}
+    same |= {"softmax_cross_entropy_dgrad": {0: 2}, "batchnorm_apply": {0: 5}, "batchnorm_inference": {0: 5}}
     found = {i: stored[o] for i, o in same.get(op.kind, {}).items()}
     if op.kind.startswith("softmax"):
         found[1] = stored[same[op.kind][0]].any(axis=1)
@@ -673,6 +673,11 @@ def streamed(graph, optimizer, hw: Accelerator):
     return step, {plan_key(op, step): op for op in step.ops if op.kind in STREAMS}.values()
 
 
+def op_of(kind, graph):
+    """The first op of a kind."""
+    return next(op for op in graph.ops if op.kind == kind)
+
+
 @st.composite
 def networks(draw):
     """Arguments of `network`."""
@@ -696,6 +701,8 @@ def check_streams(net, optimizer, hw: Accelerator, seed):
     step, ops = streamed(graph, optimizer, hw)
     for op in ops:
         check_streamed_op(op, step, hw, seed)
+    recomputing = with_recompute(step, "cheap")
+    check_streamed_op(op_of("batchnorm_apply", recomputing), recomputing, hw, seed)
 
 
 @settings(FEW, max_examples=30, suppress_health_check=[HealthCheck.filter_too_much])
@@ -735,11 +742,10 @@ def test_every_stream_is_looked_at():
             if op.kind not in seen:
                 check_streamed_op(op, step, hw)
         seen |= {op.kind for op in ops}
-    inference = inference_graph(graph)
-    for op in inference.ops:
-        if op.kind == "batchnorm_inference":
-            check_streamed_op(op, inference, hw)
-            seen.add(op.kind)
+    others = {"batchnorm_inference": inference_graph(graph), "batchnorm_apply": with_recompute(step, "cheap")}
+    for kind, other in others.items():
+        check_streamed_op(op_of(kind, other), other, hw)
+        seen.add(kind)
     assert seen == set(STREAMS)
 
 

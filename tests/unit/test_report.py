@@ -51,7 +51,7 @@ OP = {
     "roofline_cycles",
     "mapping",
 }
-STEP = {"schema", "model", "hardware", "batch", "optimizer", "by_phase", "by_component", "by_op"} | {
+STEP = {"schema", "model", "hardware", "batch", "optimizer", "recompute", "by_phase", "by_component", "by_op"} | {
     "memory",
     "interval_drivers",
     "hardware_description",

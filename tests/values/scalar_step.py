@@ -635,6 +635,10 @@ def batchnorm_inference(call):
     call.store(5, affine(x, gamma, beta, mean, [functions.reciprocal_root(add(v, eps)) for v in variance]))
 
 
+def batchnorm_apply(call):
+    call.store(5, affine(*(call.load(i) for i in range(5))))
+
+
 def batchnorm_wgrad(call):
     x, dy, mean, rstd = (call.load(i) for i in range(4))
     width = len(mean)
@@ -902,6 +906,7 @@ LINES: dict[str, Callable[[Call], Iterable[Line]]] = {
     "flatten": of_flatten,
     "flatten_dgrad": of_flatten,
     "batchnorm": along_channels(5, parts=True),
+    "batchnorm_apply": along_channels(5, parts=True),
     "batchnorm_inference": along_channels(5, parts=True),
     "batchnorm_dgrad": along_channels(7, parts=True),
     "softmax_cross_entropy_dgrad": along_channels(2),
@@ -936,6 +941,7 @@ RULES = {
     "flatten": flatten,
     "flatten_dgrad": flatten,
     "batchnorm": batchnorm,
+    "batchnorm_apply": batchnorm_apply,
     "batchnorm_inference": batchnorm_inference,
     "batchnorm_wgrad": batchnorm_wgrad,
     "batchnorm_dgrad": batchnorm_dgrad,

@@ -24,7 +24,7 @@ from hwsim.numerics import FLOATS
 from hwsim.values.machine import Machine
 from hwsim.values.reference import initial
 from hwsim.values.reference import run as run_reference
-from hwsim.workload import PRECISIONS, Network, training_graph, with_precision
+from hwsim.workload import PRECISIONS, Network, training_graph, with_precision, with_recompute
 from hwsim_models import build
 
 
@@ -178,6 +178,17 @@ def test_steps_of_the_digits_models(name, step):
     graph = step_graph(build(model, batch=batch), precision, optimizer)
     values = samples(graph, turn)
     check(graph, hw, values, exponents=exponents_of(graph, values, precision), eager=turn % 2 == 0)
+
+
+@pytest.mark.parametrize("name", ["bf16", "int8-nearest"])
+@pytest.mark.parametrize("policy", ["cheap", "sqrt"])
+def test_steps_that_compute_again(name, policy):
+    precision = PRECISIONS[name]
+    hw = accelerator(precision.operand_format, rows=4, cols=4)
+    graph = with_recompute(step_graph(build("digits-resnet", batch=1), precision), policy)
+    values = samples(graph, 3)
+    machine = check(graph, hw, values, exponents=exponents_of(graph, values, precision))
+    assert "batchnorm_apply" in {op.kind for op in machine.graph.ops}
 
 
 @pytest.mark.parametrize("flow", FLOWS)

@@ -39,6 +39,11 @@ def _inferred(call: Call, x: Array, gamma: Array, beta: Array, running_mean: Arr
     return ((x - running_mean) * rstd * gamma + beta,)
 
 
+def _applied(call: Call, x: Array, gamma: Array, beta: Array, mean: Array, rstd: Array) -> Arrays:
+    """Normalise again, by statistics of the batch that are known."""
+    return ((x - mean) * rstd * gamma + beta,)
+
+
 def _evaluated(call: Call, x: Array, gamma: Array, beta: Array, running_mean: Array, running_var: Array) -> Arrays:
     """Infer with the training op: its statistics are the running ones, and stay what they are."""
     rstd = 1 / np.sqrt(running_var + call.attrs["eps"])
@@ -66,6 +71,7 @@ def _count(x: Array) -> int:
 
 RULES: dict[str, Rule] = {
     "batchnorm": _batchnorm,
+    "batchnorm_apply": _applied,
     "batchnorm_inference": _inferred,
     "batchnorm_wgrad": _wgrad,
     "batchnorm_dgrad": _dgrad,

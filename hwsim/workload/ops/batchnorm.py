@@ -1,7 +1,8 @@
 """Rules of batch normalisation.
 
 In training the batch's statistics normalise and the running ones follow in place; in inference
-(`hwsim.workload.inference_graph`) the running ones normalise, and there is no gradient.
+(`hwsim.workload.inference_graph`) the running ones normalise, and there is no gradient. What `hwsim.workload.recompute`
+computes again, `batchnorm_apply` normalises by the batch's statistics as they were stored.
 """
 
 from __future__ import annotations
@@ -79,6 +80,8 @@ RULES = (
         # One multiply-add per element; its two factors take five operations per channel.
         vector_operations=_per_element_and_channel(1, 5),
     ),
+    # The last three operations per channel of batchnorm, and its last per element.
+    OpRule(kind="batchnorm_apply", macs=nothing, vector_operations=_per_element_and_channel(1, 3)),
     OpRule(kind="batchnorm_wgrad", macs=nothing, vector_operations=per_input(3)),
     OpRule(kind="batchnorm_dgrad", macs=nothing, vector_operations=_per_element_and_channel(2, 8)),
 )

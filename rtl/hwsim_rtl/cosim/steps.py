@@ -14,7 +14,7 @@ from hwsim.hardware import Accelerator
 from hwsim.values.machine import Machine
 from hwsim.values.reference import initial, run
 from hwsim.values.scaling import scaling_of
-from hwsim.workload import Graph, Optimizer, Precision, Role, training_graph, with_precision
+from hwsim.workload import Graph, Optimizer, Precision, Role, training_graph, with_precision, with_recompute
 from hwsim_rtl.cosim.program import CosimProgram
 from hwsim_rtl.cosim.programs import graph_program
 
@@ -22,8 +22,9 @@ __all__ = ["step_program"]
 
 
 def step_program(
-    graph: Graph, hw: Accelerator, precision: Precision, *, optimizer: str | Optimizer = "momentum", seed: int = 1
-) -> CosimProgram:
+    graph: Graph, hw: Accelerator, precision: Precision, *, optimizer: str | Optimizer = "momentum", seed: int = 1,
+    recompute: str = "none",
+) -> CosimProgram:  # fmt: skip
     """Link all ops of a network's training step, one behind the other.
 
     Parameters
@@ -38,6 +39,8 @@ def step_program(
         As for `training_graph`.
     seed : int
         Of parameters, samples and stochastic rounding.
+    recompute : str
+        As for `with_recompute`.
 
     Raises
     ------
@@ -45,6 +48,7 @@ def step_program(
         If an op does not fit the machine.
     """
     step = with_precision(training_graph(graph, optimizer, master_weights=precision.master_weights), precision)
+    step = with_recompute(step, recompute)
     machine = Machine(step, hw, seed=seed)
     values = {**initial(step, seed), **_samples(step, seed)}
     seen: Mapping[str, Any] = run(step, values) if precision.scaling == "tensor" else {}

@@ -210,7 +210,7 @@ class CosimTraining:
 
     Parameters
     ----------
-    graph, hw, data, cost, optimizer, precision, seed
+    graph, hw, data, cost, optimizer, precision, recompute, seed
         As of `Training`.
     cache : Path
         Folder of built models.
@@ -231,6 +231,7 @@ class CosimTraining:
         cache: Path,
         optimizer: str | Optimizer = "momentum",
         precision: str | Precision | None = None,
+        recompute: str = "none",
         seed: int = 1,
     ) -> None:
         machines: list[CosimMachine] = []
@@ -243,8 +244,9 @@ class CosimTraining:
             return machines[0]
 
         self.training = Training(
-            graph, hw, data, cost=cost, optimizer=optimizer, precision=precision, seed=seed, machine=machine
-        )
+            graph, hw, data, cost=cost, optimizer=optimizer, precision=precision, recompute=recompute, seed=seed,
+            machine=machine,
+        )  # fmt: skip
         self._machine = machines[0]
         self.steps: list[CosimStep] = []
 
