@@ -37,7 +37,7 @@ from hwsim.explore.space import Space, Workload
 from hwsim.explore.structure import Structures, with_scratchpad
 from hwsim.hardware import Accelerator, Dataflow
 from hwsim.simulate import training_step
-from hwsim.workload import precision_of
+from hwsim.workload import check_policy, precision_of
 from hwsim.workload.graph import Graph
 from hwsim.workload.optimizers import optimizer_of
 
@@ -69,12 +69,13 @@ def check_names(space: Space, networks: Networks) -> None:
     Raises
     ------
     HwsimError
-        Unknown model, optimizer or precision: where it is named, and what there is.
+        Unknown model, optimizer, precision or recompute policy: where it is named, and what there is.
     """
     checks: dict[str, Callable[[str], Any]] = {
         "model": lambda name: networks(name, 1),
         "optimizer": optimizer_of,
         "precision": precision_of,
+        "recompute": check_policy,
     }
     for field, check in checks.items():
         named = [(f"workload {i + 1}", getattr(w, field)) for i, w in enumerate(space.workloads)]
@@ -156,8 +157,7 @@ class Evaluator:
     ) -> tuple[Graph, str]:
         """Give a training step, and the operand format that it needs on an accelerator of this one."""
         hw = accelerator_of(self.space.base, {"array.operand_format": operand_format, SCRATCHPAD: _ROOMY})
-        more = {} if recompute == "none" else {"recompute": recompute}
-        step, fitted = training_step(self.networks(model, batch), hw, optimizer, precision, **more)
+        step, fitted = training_step(self.networks(model, batch), hw, optimizer, precision, recompute)
         return step, fitted.array.operand_format
 
     def _counted(self, points: _Points, workload: Workload) -> _Counted:

@@ -25,7 +25,7 @@ from hwsim.workload.ops import (
 )
 from hwsim.workload.optimizers import OPTIMIZERS, Adam, AdamW, Momentum, Nesterov, Optimizer, Sgd
 from hwsim.workload.precision import PRECISIONS, Precision, default_precision, precision_of, with_precision
-from hwsim.workload.recompute import RECOMPUTE_POLICIES, with_recompute
+from hwsim.workload.recompute import RECOMPUTE_POLICIES, check_policy, with_recompute
 
 __all__ = [
     "OPTIMIZERS",
@@ -48,6 +48,7 @@ __all__ = [
     "SharedGradient",
     "Tensor",
     "Value",
+    "check_policy",
     "default_precision",
     "freeze",
     "gradient_name",

@@ -20,7 +20,7 @@ from hwsim.workload.graph import Graph, Op, Phase, Role, Tensor
 from hwsim.workload.liveness import stashes, tensor_bytes
 from hwsim.workload.ops import macs, rule_of
 
-__all__ = ["RECOMPUTE_POLICIES", "again", "originals", "refuse_random_bits", "with_recompute"]
+__all__ = ["RECOMPUTE_POLICIES", "again", "check_policy", "originals", "refuse_random_bits", "with_recompute"]
 
 #: What `with_recompute` and ``--recompute`` take.
 RECOMPUTE_POLICIES = ("none", "cheap", "sqrt")
@@ -64,8 +64,7 @@ def with_recompute(step: Graph, policy: str) -> Graph:
     batchnorm_apply ('fc1', 'bn.gamma', 'bn.beta', 'bn.mean', 'bn.rstd') -> ('bn.again',)
     relu ('bn.again',) -> ('relu.again',)
     """
-    if policy not in RECOMPUTE_POLICIES:
-        raise HwsimError(f"unknown recompute policy '{policy}'; choose one of {', '.join(RECOMPUTE_POLICIES)}")
+    check_policy(policy)
     phases = {op.phase for op in step.ops}
     if phases.isdisjoint(_BACKWARD):
         raise HwsimError(f"{step.name}: with_recompute takes a training step; make one with training_graph")
@@ -74,6 +73,18 @@ def with_recompute(step: Graph, policy: str) -> Graph:
     if policy == "none":
         return step
     return _Rewriting(step, _recomputable(step, policy)).result()
+
+
+def check_policy(policy: str) -> None:
+    """Refuse a policy that there is not.
+
+    Raises
+    ------
+    HwsimError
+        With those that there are.
+    """
+    if policy not in RECOMPUTE_POLICIES:
+        raise HwsimError(f"unknown recompute policy '{policy}'; choose one of {', '.join(RECOMPUTE_POLICIES)}")
 
 
 def again(name: str) -> str:
