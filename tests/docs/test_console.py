@@ -60,15 +60,14 @@ def shortened(shown: str, printed: str) -> str:
         kept = part.splitlines()
         found += ["..."] * bool(number)
         if kept:
-            start = next((i for i in range(at, len(lines)) if first_word(lines[i]) == first_word(kept[0])), at)
+            start = next((i for i in range(at, len(lines)) if first_words(lines[i]) == first_words(kept[0])), at)
             at = start + len(kept) if "..." in shown else len(lines)
             found += lines[start:at]
     return "\n".join(found)
 
 
-def first_word(line: str) -> str:
-    found = re.search(r"[A-Za-z]{3,}", line)
-    return found[0] if found else ""
+def first_words(line: str) -> list[str]:
+    return re.findall(r"[A-Za-z]{3,}", line)[:2]
 
 
 def in_a_folder(folder: Path) -> None:
