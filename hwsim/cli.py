@@ -1,4 +1,4 @@
-"""The command line: `hwsim step`, `train`, `gemm`, `sweep`, `synth`, `calibrate`, `cosim`, `models` and others.
+"""The command line: `hwsim step`, `train`, `gemm`, `area`, `sweep`, `synth`, `calibrate`, `cosim`, `models` and others.
 
 Bad input ends with one sentence on stderr and exit code 2, an interrupt with 130. Heavy modules are imported in the
 command that needs them, so that help and lists come at once.
@@ -339,6 +339,32 @@ def gemm(
     _say_if_compiling()
     result = simulate_gemm(m, k, n, accelerator, transpose_a=transpose_a, transpose_b=transpose_b)
     _give(json, lambda: gemm_summary(result), lambda console: print_gemm(result, console))
+
+
+@app.command()
+def area(
+    hw: Hardware = DEFAULT_HARDWARE,
+    target: Annotated[
+        str | None, typer.Option("--target", metavar="NAME", help="Also what it takes of an FPGA: ecp5-85k.")
+    ] = None,
+    area_table: Annotated[
+        str | None, typer.Option("--area-table", metavar="FILE.csv", help="Areas of cells over the package's.")
+    ] = None,
+    json: JsonFile = None,
+) -> None:
+    """Estimate an accelerator's area at its node, part by part, and what it takes of an FPGA."""
+    accelerator = _accelerator(hw, None)
+    _check_outputs(None, json)
+    from hwsim.area import area_list, fpga, load_area_table
+    from hwsim.report.area import area_summary, print_area
+
+    areas = area_list(accelerator, load_area_table(area_table))
+    cells = None if target is None else fpga(accelerator, target)
+    _give(
+        json,
+        lambda: area_summary(accelerator, areas, cells),
+        lambda console: print_area(accelerator, areas, cells, console),
+    )
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""Area: mm² of an accelerator at its node, and cells of an FPGA, with intervals and sources (docs/contracts/area.md)."""
+"""Area: mm² of an accelerator at its node, and cells of an FPGA, each with an interval (docs/contracts/area.md)."""
 
 from __future__ import annotations
 

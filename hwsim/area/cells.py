@@ -30,6 +30,19 @@ BEYOND_EXPONENT = 0.25
 _TRUE_PORTS = ((1, 16384), (2, 8192), (4, 4096), (9, 2048), (18, 1024))
 _ONE_READER = (*_TRUE_PORTS, (36, 512))
 
+#: Multipliers of an ECP5 in the preparation of commands, by dataflow, for a fetch of 1, 2, 4 … 128 bytes a cycle: the
+#: faster commands come, the more products are made at once. From the RTL (tests/rtl/test_area.py).
+PREPARATION = MappingProxyType(
+    {"ws": (3, 3, 3, 4, 11, 12, 21, 31), "os": (3, 3, 3, 5, 7, 13, 21, 31), "is": (3, 3, 3, 3, 6, 8, 16, 26)}
+)
+
+#: Latency of memory [cycles] from which on the queue of the load unit is in block RAMs, and how many: none at 40, three
+#: at 60; in between it is not known.
+LOAD_QUEUE_CYCLES, LOAD_QUEUE_BLOCKS = 48, 3
+
+#: Words of 32 bits of the tables of special functions in each lane of the vector unit.
+TABLE_WORDS = 512
+
 #: Copies of the accumulator's memories, and memories: two halves and the fixed lines, read by three ports.
 ACCUMULATOR_COPIES, ACCUMULATOR_MEMORIES = 3, 3
 
@@ -41,6 +54,7 @@ VARIABLES: Mapping[str, Callable[[Accelerator], Any]] = MappingProxyType(
         "cols": lambda hw: hw.array.cols,
         "deep": lambda hw: np.maximum(hw.array.rows, hw.array.cols),
         "alpha": lambda hw: hw.array.add_latency_cycles,
+        "per_alpha": lambda hw: 1.0 / hw.array.add_latency_cycles,
         "mu": lambda hw: hw.array.multiply_latency_cycles,
         "banks": lambda hw: hw.scratchpad.banks,
         "beta": lambda hw: hw.accumulator.add_latency_cycles,
@@ -50,6 +64,9 @@ VARIABLES: Mapping[str, Callable[[Accelerator], Any]] = MappingProxyType(
         "elements": lambda hw: hw.dram.bytes_per_cycle / hw.dram.channels / hw.operand_bytes,
         "dram_latency": lambda hw: hw.dram.latency_cycles,
         "fetch_bytes": lambda hw: hw.control.fetch_bytes_per_cycle,
+        "multipliers": lambda hw: np.interp(
+            np.log2(hw.control.fetch_bytes_per_cycle), np.arange(8), PREPARATION[hw.array.dataflow.value]
+        ),
         "queue_depth": lambda hw: hw.control.queue_depth,
         "operand_bits": lambda hw: 8.0 * hw.operand_bytes,
         "log_deep": lambda hw: np.ceil(np.log2(np.maximum(hw.array.rows, hw.array.cols))),
@@ -58,7 +75,10 @@ VARIABLES: Mapping[str, Callable[[Accelerator], Any]] = MappingProxyType(
         "log_accumulator": lambda hw: np.log2(hw.accumulator.capacity_bytes),
         "integer": lambda hw: float(hw.accumulator_format == "int32"),
         "floating": lambda hw: float(hw.accumulator_format != "int32"),
-        "fp8": lambda hw: float(hw.array.operand_format.startswith("fp8")),
+        "int8": lambda hw: float(_fp8(hw) == "int8"),
+        "fp8": lambda hw: float(_fp8(hw) == "fp8"),
+        "bf16": lambda hw: float(_fp8(hw) == "bf16"),
+        "fp16": lambda hw: float(_fp8(hw) == "fp16"),
         "ws": lambda hw: float(hw.array.dataflow.value == "ws"),
         "is": lambda hw: float(hw.array.dataflow.value == "is"),
         "os": lambda hw: float(hw.array.dataflow.value == "os"),
@@ -70,7 +90,6 @@ VARIABLES: Mapping[str, Callable[[Accelerator], Any]] = MappingProxyType(
 GROUP_OF: Mapping[str, Callable[[Accelerator], str]] = MappingProxyType(
     {
         "pe": lambda hw: f"{_fp8(hw)} {'os' if hw.array.dataflow.value == 'os' else 'stationary'}",
-        "vector": lambda hw: _fp8(hw),
     }
 )
 
@@ -115,7 +134,8 @@ def count(part: str, resource: str, hw: Accelerator) -> Estimate:
         ``pe`` (one of them), ``matrix`` (without PEs), ``vector``, ``scratchpad``, ``accumulator``, ``control``,
         ``load``, ``store``, ``registers``, ``counters`` or ``machine`` (what is between its parts).
     resource : str
-        ``LUT``, ``FF``, ``DSP`` or ``gates``: transistors in gates, without flip-flops.
+        ``LUT``, ``FF``, ``DSP``; on a chip ``gates``, transistors in gates, without flip-flops, and ``bits`` of
+        small memories.
     hw : Accelerator
         Of numbers, or of columns.
 
@@ -126,24 +146,30 @@ def count(part: str, resource: str, hw: Accelerator) -> Estimate:
     >>> flip_flops.low <= 76 <= flip_flops.high
     True
     """
-    fit = fits()["parts"][part][group_of(part, hw)][resource]
+    fit = fits()["parts"][part][group_of(part, hw)].get(resource)
+    if fit is None:  # no small memories
+        return Estimate(0.0, 0.0, 0.0)
+    if "of" in fit:
+        factor = fit["factor"]
+        return count(part, fit["of"], hw) * Estimate(factor, factor * fit["low"], factor * fit["high"])
     value = sum((coefficient * evaluate(term, hw) for term, coefficient in fit["terms"].items()), start=0.0)
     beyond = np.maximum(VARIABLES["deep"](hw) / FITTED_SIDE, 1.0) ** (0.0 if part == "pe" else BEYOND_EXPONENT)
     return Estimate(value, value * fit["low"] / beyond, value * fit["high"] * beyond)
 
 
 def block_rams(part: str, hw: Accelerator) -> Any:
-    """Give the block RAMs of an ECP5 that a memory takes; exact (docs/synthesis.md, 'What memories take').
+    """Give the block RAMs of an ECP5 that a part takes; exact (docs/synthesis.md, 'What memories take').
 
     The scratchpad: one memory for two banks of each of D sub-banks, with two ports. The accumulator: three memories of
-    three copies for each column, of 32-bit words.
+    three copies for each column, of 32-bit words. The vector unit: a table in each lane. The load unit: its queue, if
+    memory is slow.
 
     Examples
     --------
     >>> from hwsim.hardware import load_accelerator
     >>> hw = load_accelerator("edge-8x8-int8")
-    >>> int(block_rams("scratchpad", hw)), int(block_rams("accumulator", hw)), block_rams("load", hw)
-    (32, 72, 0.0)
+    >>> [int(block_rams(part, hw)) for part in ("scratchpad", "accumulator", "vector", "load")]
+    [32, 72, 8, 0]
     """
     if part == "scratchpad":
         deep = VARIABLES["deep"](hw)
@@ -153,6 +179,10 @@ def block_rams(part: str, hw: Accelerator) -> Any:
     if part == "accumulator":
         lines = hw.accumulator.capacity_bytes // (8 * hw.array.cols)
         return ACCUMULATOR_MEMORIES * ACCUMULATOR_COPIES * hw.array.cols * _blocks(32, lines, _ONE_READER)
+    if part == "vector":
+        return hw.vector.lanes * _blocks(32, TABLE_WORDS, _ONE_READER)
+    if part == "load":
+        return np.where(hw.dram.latency_cycles >= LOAD_QUEUE_CYCLES, float(LOAD_QUEUE_BLOCKS), 0.0)
     return 0.0
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 
 from hwsim.area.cells import block_rams, count, fits
 from hwsim.energy.scaling import Estimate
@@ -47,8 +48,6 @@ class FpgaEstimate:
         By resource: the sum of the parts.
     available : mapping of str to int
         What the device has.
-    lacks : tuple of dict
-        Resources of which it has too few, by value: resource, used, available, missing; as `hwsim synth` says it.
     """
 
     target: str
@@ -58,8 +57,8 @@ class FpgaEstimate:
     available: Mapping[str, int]
 
     @property
-    def lacks(self) -> tuple[dict[str, object], ...]:
-        """What is missing, by value."""
+    def lacks(self) -> tuple[dict[str, Any], ...]:
+        """Resources of which there are too few, by value: resource, used, available, missing; as of `hwsim synth`."""
         return tuple(
             {"resource": name, "used": round(self.used[name].value), "available": limit,
              "missing": round(self.used[name].value) - limit}

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from hwsim.area.cells import VARIABLES, count
+from hwsim.area.cells import TABLE_WORDS, VARIABLES, count
 from hwsim.area.scaling import logic_scale
 from hwsim.area.table import AreaTable
 from hwsim.energy.scaling import Estimate
@@ -45,6 +45,12 @@ ACCUMULATOR_COPIES = Estimate(4.5, 1.0, 4.5, ("[C] accumulator: 3 copies of 3 me
 #: a cycle.
 TWO_PORTS = Estimate(1.4, 1.0, 2.0, ("[C] a cell with two ports is 1.4 (1 to 2) single ones: estimate",))
 
+#: A bit of a queue or of another small memory ÷ a flip-flop: a latch is half of one, and all of them are read by gates.
+QUEUE_BIT = Estimate(0.7, 0.3, 1.0, ("[C] a bit of a queue is 0.7 (0.3 to 1) flip-flops: estimate of this project",))
+
+#: Table of special functions ÷ SRAM of its capacity: in a ROM a bit is one transistor, or gates have it.
+TABLE = Estimate(0.5, 0.1, 1.0, ("[C] a table is 0.5 (0.1 to 1) SRAM of its capacity: estimate of this project",))
+
 
 @dataclass(frozen=True)
 class Rule:
@@ -72,7 +78,8 @@ class AreaContext:
         """How much smaller other libraries may be than ours: the least ratio of an operation that the table has at
         45 nm and at the node of our cells, too.
         """
-        ratios, sources = [1.0], ()
+        ratios: list[float] = [1.0]
+        sources: tuple[str, ...] = ()
         for kind, format in (("add", "int32"), ("add", "fp32"), ("mul", "fp32")):
             at = {row.node_nm: row for row in self.table.select("operation", kind, format)}
             if 45.0 in at and node_nm in at and node_nm != 45.0:
@@ -82,9 +89,9 @@ class AreaContext:
         return Estimate(1.0, min(ratios), 1.0, sources)
 
     def logic(self, part: str) -> Estimate:
-        """A part's gates and flip-flops [mm²]."""
-        gates, flip_flops = (count(part, name, self.hw) for name in ("gates", "FF"))
-        return gates * self.gate + flip_flops * self.flip_flop
+        """A part's gates and flip-flops, the bits of its small memories among these [mm²]."""
+        gates, flip_flops, bits = (count(part, name, self.hw) for name in ("gates", "FF", "bits"))
+        return gates * self.gate + (flip_flops + bits * QUEUE_BIT) * self.flip_flop
 
     @cached_property
     def gate(self) -> Estimate:
@@ -156,6 +163,15 @@ def _logic(part: str) -> tuple[Callable[[AreaContext], Estimate], Callable[[Area
     return lambda c: c.logic(part), text
 
 
+def _vector(c: AreaContext) -> Estimate:
+    lanes = c.hw.vector.lanes
+    return c.logic("vector") + c.macros(4 * TABLE_WORDS * lanes, lanes, lanes) * TABLE
+
+
+def _vector_text(c: AreaContext) -> str:
+    return f"{_logic('vector')[1](c)}, tables of {4 * TABLE_WORDS * c.hw.vector.lanes / 1024:g} KiB"
+
+
 def _control(c: AreaContext) -> Estimate:
     return c.logic("control") + c.logic("registers") + c.logic("counters") + c.logic("machine")
 
@@ -178,7 +194,7 @@ RULES: dict[str, Rule] = {
     "scratchpad.logic": Rule(*_logic("scratchpad"), _LOGIC_REASON),
     "accumulator": Rule(_accumulator, _accumulator_text, "whether reads of three lines a cycle take copies"),
     "accumulator.logic": Rule(*_logic("accumulator"), _LOGIC_REASON),
-    "vector": Rule(*_logic("vector"), _LOGIC_REASON),
+    "vector": Rule(_vector, _vector_text, _LOGIC_REASON),
     "load": Rule(*_logic("load"), _LOGIC_REASON),
     "store": Rule(*_logic("store"), _LOGIC_REASON),
     "control": Rule(_control, _control_text, _LOGIC_REASON),

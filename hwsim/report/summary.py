@@ -12,8 +12,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from hwsim.area import area_list
 from hwsim.energy.actions import ACTIONS, COMPONENTS, component_of
 from hwsim.hardware import Accelerator
+from hwsim.report.area import area_figures
 from hwsim.results import MEMORY_CATEGORIES, Interval, OpResult, StepResult
 from hwsim.workload.graph import Phase
 
@@ -103,6 +105,7 @@ def step_summary(step: StepResult) -> dict[str, Any]:
         "optimizer": step.optimizer,
         "recompute": step.recompute,
         **_figures_of_step(step),
+        **area_figures(area_list(step.hardware)),
         "by_phase": {str(p): _figures_of_ops(step, [op for op in step.ops if op.phase == p]) for p in step.phases},
         "by_component": {name: _figures_of_component(step, name) for name in COMPONENTS},
         "by_op": {op.name: _figures_of_op(step, op) for op in step.ops},

@@ -64,6 +64,9 @@ def _headline(summary: dict, batch: int | None) -> list[tuple[str, str]]:  # typ
     if batch is not None:
         rows.append(("peak DRAM memory", binary(summary["peak_memory_bytes"])))
         rows.append(("energy per sample", _interval(energy / batch, low / batch, high / batch, "J")))
+        value, least, most = (summary[f"area_{key}mm2"] for key in ("", "low_", "high_"))
+        node = f"{summary['hardware_description']['node_nm']:g} nm"
+        rows.append(("area", f"{value:.3g} mm² at {node}  [{least:.3g} … {most:.3g}]"))
     return rows
 
 

@@ -55,6 +55,9 @@ STEP = {"schema", "model", "hardware", "batch", "optimizer", "recompute", "by_ph
     "memory",
     "interval_drivers",
     "hardware_description",
+    "area_mm2",
+    "area_low_mm2",
+    "area_high_mm2",
 }
 GEMM = {
     "schema",
