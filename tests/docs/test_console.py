@@ -60,14 +60,16 @@ def shortened(shown: str, printed: str) -> str:
         kept = part.splitlines()
         found += ["..."] * bool(number)
         if kept:
-            start = next((i for i in range(at, len(lines)) if first_words(lines[i]) == first_words(kept[0])), at)
+            start = next(i for i in range(at, len(lines)) if begins_alike(lines[i], kept[0])) if number else 0
             at = start + len(kept) if "..." in shown else len(lines)
             found += lines[start:at]
     return "\n".join(found)
 
 
-def first_words(line: str) -> list[str]:
-    return re.findall(r"[A-Za-z]{3,}", line)[:2]
+def begins_alike(line: str, other: str) -> bool:
+    """Whether two lines have the same first words; the other may have one alone."""
+    words = re.findall(r"[A-Za-z]{3,}", other)[:2]
+    return bool(words) and re.findall(r"[A-Za-z]{3,}", line)[: len(words)] == words
 
 
 def in_a_folder(folder: Path) -> None:
@@ -118,9 +120,9 @@ def written_anew(block: re.Match[str], names: dict[str, object], python: bool) -
     if block[1] == "console":
         parts = [f"$ {command}\n{shortened(output, output_of(command))}" for command, output in commands(block[2])]
         return "```console\n" + "\n\n".join(parts) + "\n```"
-    return (
-        f"```python\n{''.join(ran(example, names) for example in examples_of(block[2]))}\n```" if python else block[0]
-    )
+    if not python:
+        return block[0]
+    return "```python\n" + "".join(ran(example, names) for example in examples_of(block[2])) + "```"
 
 
 def examples_of(block: str) -> list[doctest.Example]:
