@@ -46,6 +46,20 @@ BASE: dict[str, Any] = {
     "banks": 8, "accumulator_bytes": 8192, "beta": 3, "lanes": 4, "lambda": 15, "beat_bytes": 4, "dram_latency": 26,
     "fetch_bytes": 8, "queue_depth": 8,
 }  # fmt: skip
+#: edge-4x4-bf16 and edge-8x8-int8, as docs/synthesis.md has them.
+SMALL: dict[str, Any] = {
+    "format": "bf16", "alpha": 6, "mu": 2, "beta": 6, "scratchpad_bytes": 65536, "accumulator_bytes": 16384,
+    "beat_bytes": 8,
+}  # fmt: skip
+LARGE: dict[str, Any] = {
+    "rows": 8, "cols": 8, "scratchpad_bytes": 65536, "accumulator_bytes": 32768, "lanes": 8, "beat_bytes": 8,
+}  # fmt: skip
+#: What is read from docs/synthesis.md, of whole machines: parts that take less there, since much is not connected, and
+#: what is between the parts. Whole machines take hours of routing, and minutes without; they are not made again here.
+FROM_MACHINES = (
+    ("machine.registers", LARGE, {"LUT": 1661, "FF": 196}), ("machine.registers", SMALL, {"LUT": 1469, "FF": 196}),
+    ("machine.between", LARGE, {"LUT": 159, "FF": 368}), ("machine.between", SMALL, {"LUT": 165, "FF": 368}),
+)  # fmt: skip
 #: What floating formats are measured with unless a point says otherwise.
 FLOATING = {"alpha": 6, "mu": 2, "beta": 6}
 RESOURCES = ("LUT", "FF", "DSP", "BRAM")
@@ -105,15 +119,14 @@ def points() -> Iterator[tuple[str, dict[str, Any], bool, bool]]:
     for fields, transistors, held in (
         ({}, True, False), ({"beta": 6, "accumulator_bytes": 16384}, False, False),
         ({"cols": 8}, False, False), ({"cols": 16, "beat_bytes": 8, "accumulator_bytes": 65536}, False, False),
-        ({"dataflow": "is", "cols": 8}, False, False), ({"cols": 6, "beta": 4, "scratchpad_bytes": 12288}, False, True),
+        ({"dataflow": "is", "cols": 8}, False, False),
     ):  # fmt: skip
         yield "accumulator", point(**fields), transistors, held
-    yield "machine", point(rows=2, lanes=1), False, False
-    yield "machine", point(format="bf16", rows=2, cols=2, lanes=2), False, True
+    for part in ("load", "store", "control", "scratchpad", "accumulator"):
+        yield part, point(**SMALL), False, True
     yield "control", point(), True, False
     yield "control", point(queue_depth=16, fetch_bytes=16), False, False
-    yield "control", point(format="bf16", fetch_bytes=4, queue_depth=32), True, False
-    yield "control", point(rows=16, cols=8, beat_bytes=8, queue_depth=12), False, True
+    yield "control", point(format="bf16", fetch_bytes=4, queue_depth=32), False, False
     for part in ("counters", "registers"):
         yield part, point(), True, False
     stages = [(1, 0), (1, 1), (2, 1), (4, 2), (6, 2), (3, 2), (8, 3)]
@@ -124,7 +137,7 @@ def points() -> Iterator[tuple[str, dict[str, Any], bool, bool]]:
         yield part, point(), True, False
         yield part, point(format="bf16"), True, False
         yield part, point(rows=8, cols=8, beat_bytes=8), True, False
-        yield part, point(rows=8, cols=8, beat_bytes=4, dram_latency=60), part == "load", False
+        yield part, point(rows=8, cols=8, beat_bytes=4, dram_latency=60), False, False
         yield part, point(rows=16, cols=16, beat_bytes=16, accumulator_bytes=32768), False, False
         yield part, point(format="bf16", rows=8, cols=8, beat_bytes=16), False, False
         yield part, point(format="fp32", rows=8, cols=8, beat_bytes=8), False, False
@@ -133,11 +146,8 @@ def points() -> Iterator[tuple[str, dict[str, Any], bool, bool]]:
         yield part, point(format="bf16", rows=16, cols=8, beat_bytes=8), False, True
 
 
-def measured(part: str, fields: dict[str, Any], gates: bool, cache: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Synthesise one part, without placing it; of what holds PEs, their number and what each takes there.
-
-    Of a machine its parts come too, each by its name after a dot.
-    """
+def measured(part: str, fields: dict[str, Any], gates: bool, cache: Path) -> dict[str, Any]:
+    """Synthesise one part, without placing it; of what holds PEs, their number and what each takes there."""
     from hwsim_rtl.synth.flow import TOP, Job, measure
     from hwsim_rtl.synth.harness import Harness
     from hwsim_rtl.synth.parts import component
@@ -146,7 +156,7 @@ def measured(part: str, fields: dict[str, Any], gates: bool, cache: Path) -> Ite
     hw = accelerator(fields)
     text = emit(pe(hw), "pe") if part == "pe" else emit(Harness(component(hw, part)), TOP)
     device = TARGETS["ecp5-85k"].devices[0]
-    found, _ = measure(Job(text, device, by_unit=part == "machine", route=False), cache)
+    found, _ = measure(Job(text, device, route=False), cache)
     row = {**dict.fromkeys(COLUMNS[-7:-1], ""), **found["used"], "pes": found["pes"]}
     for inner in found["components"]:
         if found["pes"] and "StationaryPE_" in inner["component"]:
@@ -154,12 +164,7 @@ def measured(part: str, fields: dict[str, Any], gates: bool, cache: Path) -> Ite
     if gates:
         used = measure(Job(text, TARGETS["asic-generic"].devices[0], route=False), cache)[0]["used"]
         row |= {"transistors": used["transistors"], "gates_FF": used["FF"], "memory_bits": used["memory_bits"]}
-    yield part, row
-    for inner in found["components"]:
-        name = inner["component"]
-        if part == "machine" and name != "all" and "." not in name and "StationaryPE_" not in name:
-            own = {**row, **{resource: inner[resource] for resource in RESOURCES}}
-            yield f"machine.{name}", own if name == "matrix" else {**own, "pes": 0}
+    return row
 
 
 def pe(hw: Accelerator) -> Any:
@@ -184,18 +189,19 @@ def measure_all(cache: Path) -> None:
         file.write("# Cells of the RTL's parts on an ECP5-85k, and transistors of some (docs/contracts/area.md).\n")
         table = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         table.writeheader()
+        for part, fields, cells in FROM_MACHINES:
+            table.writerow({"part": part, **point(**fields), **dict.fromkeys(RESOURCES, 0), **cells, "held_out": 0})
         for part, fields, gates, held in points():
             started = time.monotonic()
             try:
-                rows = list(measured(part, fields, gates, cache))
+                row = measured(part, fields, gates, cache)
             except HwsimError as error:
                 print(f"{part} {fields}: {error}", file=sys.stderr, flush=True)
                 continue
-            for name, row in rows:
-                table.writerow({"part": name, **fields, **row, "held_out": int(held)})
+            table.writerow({"part": part, **fields, **row, "held_out": int(held)})
             file.flush()
             changed = {k: v for k, v in fields.items() if v != BASE[k]}
-            print(f"{part} {changed} {rows[0][1]} {time.monotonic() - started:.1f} s", flush=True)
+            print(f"{part} {changed} {row} {time.monotonic() - started:.1f} s", flush=True)
 
 
 #: Terms of each part's fits (`hwsim.area.cells.VARIABLES`), by resource.
@@ -216,28 +222,28 @@ TERMS: dict[str, dict[str, tuple[str, ...]]] = {
         "DSP": ("1",),
     },
     "accumulator": {
-        "LUT": ("1", "cols", "cols*log_cols", "cols*cols", "cols*is", "cols*log_cols*is", "cols*log_accumulator"),
-        "FF": ("1", "cols", "beta", "cols*log_cols", "cols*log_accumulator", "beta*log_accumulator", "cols*is"),
+        "LUT": ("1", "cols", "cols*cols", "cols*is", "cols*log_accumulator"),
+        "FF": ("1", "cols", "beta", "cols*log_cols", "cols*is"),
         "DSP": ("1",),
     },
     "vector": {
-        "LUT": ("1", "lanes", "lanes*int8", "lanes*fp8", "lanes*bf16", "lanes*fp16", "lanes*lambda", "cols"),
-        "FF": ("1", "lanes", "lanes*int8", "lanes*fp8", "lanes*bf16", "lanes*fp16", "lanes*lambda", "cols", "lambda"),
+        "LUT": ("1", "lanes", "lanes*int8", "lanes*fp8", "lanes*half", "lanes*lambda", "cols"),
+        "FF": ("1", "lanes", "lanes*int8", "lanes*fp8", "lanes*half", "lanes*lambda", "cols", "lambda"),
         "DSP": ("lanes",), "bits": ("lanes*lambda", "lambda"),
     },
     "load": {
         "LUT": ("1", "beat_bytes", "elements", "log_deep", "dram_latency", "deep"),
         "FF": ("1", "beat_bytes", "elements", "log_deep", "dram_latency"),
-        "DSP": ("1",), "bits": ("1", "dram_latency", "beat_bytes"),
+        "DSP": ("1",), "bits": ("dram_latency",),
     },
     "store": {
         "LUT": ("1", "beat_bytes", "elements", "log_deep", "dram_latency"),
         "FF": ("1", "beat_bytes", "elements", "log_deep", "dram_latency"),
-        "DSP": ("1",), "bits": ("1", "dram_latency", "beat_bytes"),
+        "DSP": ("1",), "bits": ("dram_latency",),
     },
     "control": {
         "LUT": ("1", "queue_depth", "multipliers"), "FF": ("1", "queue_depth", "multipliers", "fetch_bytes"),
-        "DSP": ("multipliers",), "bits": ("1", "queue_depth"),
+        "DSP": ("multipliers",), "bits": ("queue_depth",),
     },
     "registers": {"LUT": ("1",), "FF": ("1",), "DSP": ("1",)},
     "counters": {"LUT": ("1",), "FF": ("1",), "DSP": ("1",)},
@@ -246,7 +252,7 @@ TERMS: dict[str, dict[str, tuple[str, ...]]] = {
 
 
 #: Parts whose cells are those that they have in a machine, where much of them goes with what is not connected.
-DATA_OF = {"registers": "machine.registers"}
+DATA_OF = {"registers": "machine.registers", "machine": "machine.between"}
 
 
 @lru_cache(maxsize=1)
@@ -267,7 +273,7 @@ def described(row: dict[str, Any]) -> Accelerator:
 
 def cells_of(row: dict[str, Any], resource: str) -> float | None:
     """Give what a part takes of a resource, without the PEs that it holds."""
-    pes = 0 if row["part"] in ("pe", "machine") else int(row["pes"] or 0)
+    pes = 0 if row["part"] == "pe" else int(row["pes"] or 0)
     if resource == "gates":
         if row["transistors"] is None:
             return None
@@ -280,15 +286,7 @@ def cells_of(row: dict[str, Any], resource: str) -> float | None:
         return float(row["memory_bits"] - tables)
     if resource == "DSP" and pes:
         return float(row["DSP"] - pes * (4 if row["format"] == "fp32" else 1))
-    if row["part"] == "machine":
-        return float(row[resource] - sum(part[resource] for part in parts_of(row)))
     return float(row[resource] - (pes * row[f"pe_{resource}"] if pes else 0))
-
-
-def parts_of(machine: dict[str, Any]) -> list[dict[str, Any]]:
-    """Give the rows of a machine's parts."""
-    same = [row for row in measurements() if all(row[name] == machine[name] for name in FIELDS)]
-    return [row for row in same if row["part"].startswith("machine.")]
 
 
 def per_lut(rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -328,9 +326,10 @@ def fitted(rows: list[dict[str, Any]], resource: str, terms: tuple[str, ...]) ->
     some = (model > 0) & (values > 0)
     ratio = np.where(some, values / np.where(some, model, 1.0), 1.0)
     errors = np.abs(ratio - 1)
+    slack = 1.0 if resource == "DSP" else 0.98  # multipliers are exact
     return {
         "terms": {t: float(f"{c:.6g}") for t, c in zip(terms, found, strict=True) if c > 1e-6},
-        "low": float(f"{min(ratio.min(), 0.98):.4g}"), "high": float(f"{max(ratio.max(), 1.02):.4g}"),
+        "low": float(f"{min(ratio.min(), slack):.4g}"), "high": float(f"{max(ratio.max(), 2 - slack):.4g}"),
         "machines": int(fit.sum()), "held_out": int((~fit).sum()), "mean_error": round(float(errors[fit].mean()), 4),
         "max_error": round(float(errors[fit].max()), 4),
         "held_out_error": round(float(errors[~fit].mean()), 4) if (~fit).any() else None,

@@ -86,7 +86,7 @@ def area_list(accelerator: Accelerator, table: AreaTable | None = None) -> AreaL
     --------
     >>> from hwsim.hardware import load_accelerator
     >>> areas = area_list(load_accelerator("edge-32x32-bf16"))
-    >>> areas.total.low < areas["array"].value_mm2 < areas.total.value < areas.total.high
+    >>> areas.total.low < areas.total.value < areas.total.high
     True
     """
     return _area_list(accelerator, load_area_table() if table is None else table)

@@ -83,6 +83,11 @@ class AreaTable:
 
         Beyond the rows it goes on with node² from the nearest one.
 
+        Raises
+        ------
+        HwsimError
+            If there is no row.
+
         Examples
         --------
         >>> table = load_area_table()

@@ -20,7 +20,9 @@ warnings.simplefilter("ignore", UnusedElaboratable)
 
 def machine(dataflow: str, fetch_bytes: int) -> Accelerator:
     hw = load_accelerator("edge-8x8-int8").with_dataflow(dataflow)
-    return hw.model_copy(update={"control": hw.control.model_copy(update={"fetch_bytes_per_cycle": fetch_bytes})})
+    dram, control = ({"bytes_per_cycle": 4}, {"fetch_bytes_per_cycle": fetch_bytes})
+    parts = {"dram": hw.dram.model_copy(update=dram), "control": hw.control.model_copy(update=control)}
+    return hw.model_copy(update=parts)
 
 
 @pytest.mark.parametrize("dataflow", ["ws", "os", "is"])

@@ -12,7 +12,7 @@ STAGES = (
     {"hardware", "workload"},
     {"program"},
     {"timing", "energy"},
-    {"mapping"},  # the search times its candidates
+    {"mapping", "area"},  # the search times its candidates; areas are estimates as energies are
     {"values"},
     {"results"},
     {"simulate"},
