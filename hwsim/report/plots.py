@@ -73,7 +73,7 @@ def draw_energy(step: StepResult, path: Path) -> None:
     energy = {phase: _component_energy(step, phase) for phase in phases}  # (3, components) in joules
     totals = np.array([energy[phase].sum(axis=1) for phase in phases])
     factor, unit = scale(float(totals.max()), "J")
-    figure, axes = _figure(8.6, 5.0)
+    figure, axes = _figure(2.6 + 1.5 * len(phases), 5.0)
     x = np.arange(len(phases))
     base = np.zeros(len(phases))
     shares = sum(energy[phase][0] for phase in phases) / max(totals[:, 0].sum(), 1e-30)

@@ -259,9 +259,10 @@ class TrainingDisplay:
 def title_of(training: Training) -> str:
     """Say what is trained, on what and how."""
     optimizer = f"{training.optimizer.name} {training.optimizer.learning_rate:g}"
+    recompute = "" if training.recompute == "none" else f"recompute {training.recompute}, "
     return (
         f"Training: {training.step.name} on {training.data.name}, batch {training.step.batch}, {optimizer}, "
-        f"{training.precision.name}, seed {training.seed}, on {training.hw.name}"
+        f"{training.precision.name}, {recompute}seed {training.seed}, on {training.hw.name}"
     )
 
 

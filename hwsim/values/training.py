@@ -71,6 +71,10 @@ class TimedStep(Protocol):
     def ops(self) -> Sequence[TimedOp]:
         """Its ops."""
 
+    @property
+    def recompute(self) -> str:
+        """What its backward pass computes again."""
+
 
 @dataclass(frozen=True, eq=False)
 class StepCost:
@@ -88,6 +92,8 @@ class StepCost:
         Name of the accelerator; empty for a cost that is not of one step on one accelerator.
     macs : int
         MACs of the step.
+    recompute : str
+        What its backward pass computes again.
     """
 
     cycles: int
@@ -97,6 +103,7 @@ class StepCost:
     gated_pj: Energies
     hardware: str = ""
     macs: int = 0
+    recompute: str = "none"
 
     def total_cycles(self, steps: int, skipped: int) -> int:
         """Cycles of `steps` steps, `skipped` of them without updates."""
@@ -141,6 +148,7 @@ def step_cost(step: TimedStep) -> StepCost:
 
     return StepCost(
         hardware=step.hardware.name,
+        recompute=step.recompute,
         macs=round(sum(float(op.actions[ACTIONS.index("array.macs")]) for op in step.ops)),
         cycles=sum(op.cycles for op in step.ops),
         update_cycles=sum(op.cycles for op in updates),
@@ -291,7 +299,12 @@ class Training:
         ):
             raise HwsimError(
                 f"{self.step.name}: the cost given is of {cost.macs:,} MACs on {cost.hardware}, not of this step on "
-                f"{self.hw.name}; simulate the same network, batch, optimizer, precision and recompute policy"
+                f"{self.hw.name}; simulate the same network, batch, optimizer and precision"
+            )
+        if cost.hardware and cost.recompute != recompute:
+            raise HwsimError(
+                f"{self.step.name}: the cost given is of a step with recompute {cost.recompute}, not {recompute}; "
+                "simulate it with the same policy"
             )
         _check_finite(self.data)
         first_batch = next(self.data.batches(graph.batch, seed, epoch=0))  # refuses a batch that is too large

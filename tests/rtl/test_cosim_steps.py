@@ -66,6 +66,14 @@ def test_a_training_step_with_batch_normalisation(cache):
 
 
 @pytest.mark.long
+def test_a_training_step_that_computes_again(cache):
+    hw = load_accelerator("edge-8x8-bf16")
+    program = step_program(build("digits-cnn", 1), hw, default_precision(hw), recompute="cheap")
+    assert {"conv1.bn.again", "conv2.relu.again", "pool2.again"} <= {section for _, section in program.sections}
+    assert_equal(cosimulate(hw, [program], cache))
+
+
+@pytest.mark.long
 def test_the_gemms_that_gemmini_was_timed_on(cache):
     """Cycles of docs/gemmini.md, and the array busy for 97 % of the largest by the machine's own counter."""
     hw = load_accelerator(GEMMINI)

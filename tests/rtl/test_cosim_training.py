@@ -46,7 +46,9 @@ def cache(request: pytest.FixtureRequest) -> Path:
 
 def training_of(name: str, hw: Accelerator, cache: Path, batch: int = 32, **options) -> CosimTraining:
     graph = build(name, batch)
-    cost = step_cost(simulate(graph, hw, optimizer=options.get("optimizer", "momentum")))
+    cost = step_cost(
+        simulate(graph, hw, options.get("optimizer", "momentum"), recompute=options.get("recompute", "none"))
+    )
     samples = digits().shaped(graph.tensors["input"].shape[1:])
     return CosimTraining(graph, hw, samples, cost=cost, cache=cache, **options)
 
@@ -65,6 +67,16 @@ def assert_equal(trained: CosimTraining, steps: int) -> None:
 
 
 # ---- training -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.long
+def test_steps_that_compute_again(cache):
+    with training_of("digits-cnn", load_accelerator("edge-8x8-bf16"), cache, 4, recompute="cheap") as trained:
+        trained.run(1, 2)
+    assert_equal(trained, 2)
+    with training_of("digits-cnn", load_accelerator("edge-8x8-bf16"), cache, 4) as plain:
+        plain.run(1, 2)
+    assert [s.rtl_weights_sha256 for s in trained.steps] == [s.rtl_weights_sha256 for s in plain.steps]
 
 
 @pytest.mark.parametrize("hw", ["edge-8x8-bf16", "edge-8x8-int8"])

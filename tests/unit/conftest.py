@@ -214,9 +214,10 @@ def fakes(monkeypatch: pytest.MonkeyPatch, fake_gemm: Callable[..., FakeGemm]) -
         optimizer: str = "momentum",
         precision: Precision | None = None,
         energy_table: EnergyTable | None = None,
+        recompute: str = "none",
     ) -> StepResult:
         call = {"graph": graph, "hardware": hardware, "optimizer": optimizer, "precision": precision}
-        calls.append({**call, "energy_table": energy_table})
+        calls.append({**call, "energy_table": energy_table, "recompute": recompute})
         return make_step(hardware, graph.batch, optimizer)
 
     vars(simulate).update(simulate=step, gemm=fake_gemm, spans=make_spans, calls=calls)

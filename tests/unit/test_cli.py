@@ -62,6 +62,10 @@ def refusal(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
             "unknown optimizer 'lion'; choose one of sgd, momentum, nesterov, adam, adamw",
         ),
         (
+            ["step", "fakenet", "--recompute", "all"],
+            "unknown recompute policy 'all'; choose one of none, cheap, sqrt",
+        ),
+        (
             ["step", "fakenet", "--freeze", "fc", "--freeze", "conv9"],
             "freeze: no parameter of 'fakenet' is under 'conv9'; there are conv1, fc",
         ),
@@ -123,7 +127,7 @@ def test_step_prints_tables(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_step_passes_its_options_on(capsys: pytest.CaptureFixture[str], fakes: ModuleType) -> None:
     options = ["--hw", "edge-8x8-bf16", "--dataflow", "os", "--batch", "4", "--optimizer", "adam", "--freeze", "conv1"]
-    options += ["--precision", "int8"]
+    options += ["--precision", "int8", "--recompute", "sqrt"]
     assert main(["step", "fakenet", *options]) == 0
     (call,) = fakes.calls
     assert (call["hardware"].name, call["hardware"].array.dataflow, call["optimizer"]) == (
@@ -131,7 +135,7 @@ def test_step_passes_its_options_on(capsys: pytest.CaptureFixture[str], fakes: M
         "os",
         "adam",
     )
-    assert call["precision"].name == "int8"
+    assert (call["precision"].name, call["recompute"]) == ("int8", "sqrt")
     graph = call["graph"]
     assert (graph.batch, graph.tensors["conv1.weight"].trainable, graph.tensors["fc.bias"].trainable) == (
         4,

@@ -59,6 +59,9 @@ def refusal(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         (["some.npz", "--hw", "edge-8x8-int8"],
          "cosim: 'some.npz' holds its machine; leave --hw, --dataflow, --precision and --loss out"),
         (["--random", "1", "--save", ""], "--save must name a folder; it is empty"),
+        (["--random", "1", "--recompute", "sqrt"],
+         "cosim: --recompute is for the training step of a network; leave it out, or name one"),
+        (["lenet", "--recompute", "all"], "unknown recompute policy 'all'; choose one of none, cheap, sqrt"),
         (["lenet", "--optimizer", "lion"],
          "unknown optimizer 'lion'; choose one of sgd, momentum, nesterov, adam, adamw"),
     ],
@@ -83,6 +86,12 @@ def test_a_training_step_is_one_program_with_all_its_ops(capsys, asked):
     assert capsys.readouterr().out == (
         "edge-8x8-bf16: 1 program, 10 commands, 200 cycles; memory, starts and ends: equal\n"
     )
+
+
+def test_a_training_step_has_what_it_computes_again(capsys, asked):
+    assert main(["cosim", "digits-cnn", "--hw", "edge-8x8-bf16", "--batch", "1", "--recompute", "cheap"]) == 0
+    (program,) = asked["programs"]
+    assert {"conv1.bn.again", "conv1.relu.again"} <= {name for _, name in program.sections}
 
 
 def test_random_programs_are_summed_up_as_json(capsys, asked):

@@ -167,6 +167,16 @@ def test_until_accuracy(capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(Path("s.json").read_text())["energy_to_accuracy_pj"] is None
 
 
+def test_recomputation_changes_no_weight_and_is_resumed(capsys: pytest.CaptureFixture[str]) -> None:
+    network = ["train", "digits-cnn", *HW]
+    plain = summary(capsys, *network, "--epochs", "1")
+    ours = summary(capsys, *network, "--epochs", "1", "--recompute", "cheap", "--out", "o")
+    assert (plain["recompute"], ours["recompute"]) == ("none", "cheap")
+    assert ours["weights_sha256"] == plain["weights_sha256"]
+    assert ours["cycles"] > plain["cycles"]
+    assert summary(capsys, "train", "digits-cnn", "--resume", "o", "--epochs", "2")["recompute"] == "cheap"
+
+
 PRECISIONS = "fp32, bf16, fp16, fp8, int8, int8-nearest"
 
 
@@ -192,6 +202,7 @@ PRECISIONS = "fp32, bf16, fp16, fp8, int8, int8-nearest"
         ),
         (["--learning-rate", "nan"], "momentum: learning_rate must be finite and at least 0; it is nan"),
         (["--precision", "fp4"], f"unknown precision 'fp4'; choose one of {PRECISIONS}, or name a .toml file"),
+        (["--recompute", "all"], "unknown recompute policy 'all'; choose one of none, cheap, sqrt"),
         (["--seed", "-1"], "seed must be from 0 to 2^32 - 1; it is -1"),
         (["--until-accuracy", "0"], "--until-accuracy must be above 0 and at most 100 percent; it is 0"),
         (["--until-accuracy", "nan"], "--until-accuracy must be above 0 and at most 100 percent; it is nan"),
@@ -231,6 +242,7 @@ def test_resume_with_other_options_is_refused(capsys: pytest.CaptureFixture[str]
             ["--hw", "edge-8x8-int8"],
             f"the checkpoint has hardware.name edge-8x8-bf16, this run edge-8x8-int8 as bf16; {tail}",
         ),
+        (["--recompute", "sqrt"], f"the checkpoint has recompute none, this run sqrt; {tail}"),
         (["--epochs", "1"], "--epochs is how many there are in all; the checkpoint has 2"),
     ]
     for options, sentence in cases:

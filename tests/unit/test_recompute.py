@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from hwsim.errors import HwsimError
 from hwsim.hardware import load_accelerator
-from hwsim.simulate import live_bytes, training_step
+from hwsim.simulate import live_bytes, simulate, training_step
 from hwsim.workload import (
     RECOMPUTE_POLICIES,
     Graph,
@@ -132,6 +132,19 @@ def test_lifetimes_and_categories() -> None:
     assert memory_category(step.tensors["stem"], "stem" in stashed) == "stash"
 
 
+def test_statistics_that_only_a_recomputation_reads_are_stashed() -> None:
+    """Of a frozen normalisation behind a frozen layer nothing is differentiated, but fc2 needs what it gives."""
+    net = Network("net", batch=3)
+    x = net.input((4,)).linear(5, name="fc1")
+    y = x.batchnorm(name="bn").relu(name="relu").linear(2, name="fc2").add(x.linear(2, name="fc3"), name="join")
+    step = training_graph(freeze(y.mean_squared_error(), ["fc1", "bn"]))
+    assert stashes(step) == ("fc1", "relu", "join")
+    ours = with_recompute(step, "cheap")
+    assert stashes(ours) == ("fc1", "bn.mean", "bn.rstd", "join")
+    assert again_ops(ours) == ["bn.again", "relu.again"]
+    assert lifetimes(ours)["bn.rstd"][1] == index_of(ours)["bn.again"]
+
+
 def test_frozen_layers_need_nothing_again() -> None:
     step = training_graph(freeze(block_net(), ["stem", "bn1", "conv", "bn2"]))
     for policy in ("cheap", "sqrt"):
@@ -175,6 +188,20 @@ def test_every_model_is_complete_and_needs_no_more_memory(model: str, policy: st
     assert live_bytes(ours, hw) <= live_bytes(step, hw)
     if policy != "none" and model.startswith("resnet"):
         assert live_bytes(ours, hw) < 0.9 * live_bytes(step, hw)
+
+
+@pytest.mark.parametrize("model", ["digits-resnet", "resnet9"])
+def test_a_simulated_step_takes_more_cycles_and_less_memory(model: str) -> None:
+    steps = {policy: simulate(build(model, 128), HW, recompute=policy) for policy in RECOMPUTE_POLICIES}
+    none = steps.pop("none")
+    assert (none.recompute, Phase.RECOMPUTE in none.phases) == ("none", False)
+    for policy, step in steps.items():
+        assert (step.recompute, Phase.RECOMPUTE in step.phases) == (policy, True)
+        assert step.cycles > none.cycles
+        assert step.energy_pj.value > none.energy_pj.value
+        assert step.peak_memory_bytes < none.peak_memory_bytes
+        assert step.forward_macs_per_sample == none.forward_macs_per_sample
+        assert step.parameters == none.parameters == sum(op.parameters for op in step.ops)
 
 
 @given(st.integers(1, 12), st.sampled_from(RECOMPUTE_POLICIES), st.booleans())

@@ -20,10 +20,12 @@ from rich.console import Console
 from hwsim.energy.actions import COMPONENTS
 from hwsim.program.fields import CAUSES, RESOURCE_NAMES
 from hwsim.report.files import CSV_COLUMNS, FILES, json_text, write_all
+from hwsim.report.plots import draw_all
 from hwsim.report.summary import cycles_along_bound, gemm_summary, peak_index, step_summary
 from hwsim.report.tables import print_gemm, print_step
 from hwsim.report.trace import COMMANDS_PER_OP, chrome_trace
 from hwsim.results import MEMORY_CATEGORIES, StepResult
+from hwsim.workload.graph import Phase
 
 pytestmark = pytest.mark.usefixtures("fakes")
 
@@ -123,6 +125,29 @@ def test_busy_and_stalls_of_every_unit_are_the_cycles(summary: dict[str, Any]) -
     for op in summary["by_op"].values():
         for unit in RESOURCE_NAMES:
             assert op["busy_cycles"][unit] + sum(op["stall_cycles"][unit].values()) == op["cycles"]
+
+
+def recomputing(step: StepResult) -> StepResult:
+    """Let the last rectifier run once more, before the first backward op."""
+    at = next(i for i, op in enumerate(step.ops) if op.phase is not Phase.FORWARD)
+    op = replace(step.ops[at - 2], name="relu.again", phase=Phase.RECOMPUTE, peak_memory_bytes=0)
+    memory = {name: np.insert(live, at, 0) for name, live in step.memory_bytes.items()}
+    return replace(step, ops=(*step.ops[:at], op, *step.ops[at:]), memory_bytes=memory, recompute="cheap")
+
+
+def test_recomputation_is_a_phase_of_its_own(fake_step: StepResult, tmp_path: Path) -> None:
+    step, stream = recomputing(fake_step), StringIO()
+    summary = step_summary(step)
+    assert summary["recompute"] == "cheap"
+    assert list(summary["by_phase"]) == ["forward", "recompute", "dgrad", "wgrad", "update"]
+    assert summary["by_phase"]["recompute"]["cycles"] == summary["by_op"]["relu.again"]["cycles"] > 0
+    assert sum(phase["cycles"] for phase in summary["by_phase"].values()) == summary["cycles"]
+    print_step(step, Console(file=stream, width=100))
+    lines = stream.getvalue().splitlines()
+    assert lines[0] == "Training step: fakenet, batch 8, momentum, recompute cheap, on edge-32x32-bf16 (ws)"
+    assert [line.split()[0] for line in lines if line.split()[:1] == ["recompute"]] == ["recompute"]
+    draw_all(step, tmp_path)
+    assert len(list(tmp_path.iterdir())) == 4
 
 
 def test_phase_without_ops_is_zero_and_present(fake_step: StepResult) -> None:

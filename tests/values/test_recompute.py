@@ -85,6 +85,13 @@ def test_three_steps_end_with_the_same_bits(model: str, precision: str | Precisi
         assert ours.records[0].macs >= plain.records[0].macs
 
 
+def test_a_cost_of_another_policy_is_refused() -> None:
+    graph = build("digits-cnn", 8)
+    cost = step_cost(simulate(graph, HW, recompute="cheap"))
+    with pytest.raises(HwsimError, match=r"^digits-cnn: the cost given is of a step with recompute cheap, not none; "):
+        Training(graph, HW, few(), cost=cost)
+
+
 def test_stochastic_rounding_is_refused() -> None:
     first = {"cheap": "conv2.bn", "sqrt": "pool1"}
     for policy, op in first.items():
@@ -116,7 +123,7 @@ def test_a_checkpoint_says_what_was_computed_again() -> None:
     saved = ours.checkpoint()
     assert saved.config["recompute"] == "cheap"
     other = trained("digits-cnn", "bf16", "none")
-    with pytest.raises(HwsimError, match="^the checkpoint has recompute cheap, this run none; "):
+    with pytest.raises(HwsimError, match=r"^the checkpoint has recompute cheap, this run none; "):
         other.resume(saved)
     older = other.checkpoint()
     other.resume(replace(older, config={k: v for k, v in older.config.items() if k != "recompute"}))

@@ -577,4 +577,4 @@ def test_protocols_are_those_of_results() -> None:
     """`step_cost` reads no more than it says."""
     actions = np.zeros(len(ACTIONS))
     ops = [SimpleNamespace(phase=Phase.FORWARD, cycles=5, actions=actions)]
-    assert step_cost(SimpleNamespace(hardware=HW, ops=ops)).cycles == 5
+    assert step_cost(SimpleNamespace(hardware=HW, ops=ops, recompute="none")).cycles == 5
