@@ -68,7 +68,7 @@ def check_names(space: Space, networks: Networks) -> None:
     Raises
     ------
     HwsimError
-        Unknown model, optimizer or precision: where it is named, and what there is.
+        Unknown model, optimizer, precision or recompute policy: where it is named, and what there is.
     """
     checks: dict[str, Callable[[str], Any]] = {
         "model": lambda name: networks(name, 1),

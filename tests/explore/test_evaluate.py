@@ -196,6 +196,10 @@ def test_unknown_names_are_errors_of_the_point():
         ('model = ["digits-mlp", "digits"]', "knob 'model' (line 4): model must be one of"),
         ('optimizer = ["sgd", "sdg"]', "knob 'optimizer' (line 4): optimizer must be one of sgd, momentum"),
         ('precision = ["bf16", "fp9"]', "knob 'precision' (line 4): unknown precision 'fp9'"),
+        (
+            'recompute = ["none", "all"]',
+            "knob 'recompute' (line 4): unknown recompute policy 'all'; choose one of none,",
+        ),
     ],
 )
 def test_names_are_checked_before_a_sweep(knob, sentence):
