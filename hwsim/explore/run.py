@@ -14,6 +14,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -153,7 +154,7 @@ def run_sweep(
     chunks = list(_chunks(space, plan))
     paths = tuple(folder / f"part-{k:06d}.parquet" for k in range(len(chunks)))
     left = [k for k, path in enumerate(paths) if not path.exists()]
-    done = sum(len(chunks[k]) for k in range(len(chunks)) if k not in set(left))
+    done = sum(map(len, chunks)) - sum(len(chunks[k]) for k in left)
     progress(done, total)
     with _workers(1 if len(left) <= 1 and scheduler is None else workers, scheduler) as submit:
         tasks = ((k, (space, networks, energy_table, chunks[k])) for k in left)
@@ -334,6 +335,7 @@ def _begin(space: Space, out: Path, plan: Plan, table: EnergyTable | None, resum
         "seed": plan.seed,
         "chunk": plan.chunk,
         "energy_table": _table_digest(table),
+        "hwsim": version("hwsim"),
     }
     file = out / "sweep.json"
     if file.exists():
@@ -345,7 +347,12 @@ def _begin(space: Space, out: Path, plan: Plan, table: EnergyTable | None, resum
     for unfinished in folder.glob("*.unfinished"):
         unfinished.unlink()
     if not file.exists():
-        more = {"name": space.name, "size": space.size, "space": space.described(), "versions": _versions()}
+        more = {
+            "name": space.name,
+            "size": space.size,
+            "space": space.described(),
+            "versions": {name: version(name) for name in ("numpy", "pyarrow")},
+        }
         _write(file, (json.dumps({**described, **more}, indent=2) + "\n").encode())
     return folder
 
@@ -358,7 +365,12 @@ def _same_sweep(file: Path, described: Mapping[str, Any], resume: bool) -> None:
         differing = [key for key, value in described.items() if found.get(key) != value]
     except (ValueError, AttributeError):
         raise HwsimError(f"'{file}' is broken; name another folder") from None
-    words = {"digest": "the space", "points": "the number of points", "energy_table": "the energy table"}
+    words = {
+        "digest": "the space",
+        "points": "the number of points",
+        "energy_table": "the energy table",
+        "hwsim": "the version of hwsim",
+    }
     if differing:
         key = differing[0]
         was = "" if key in ("digest", "energy_table") else f": it was {found.get(key)}, not {described[key]}"
@@ -370,9 +382,3 @@ def _same_sweep(file: Path, described: Mapping[str, Any], resume: bool) -> None:
 def _table_digest(table: EnergyTable | None) -> str:
     rows = (load_energy_table() if table is None else table).rows
     return sha256(repr([(r.key, r.value_pj, r.low_pj, r.high_pj) for r in rows]).encode()).hexdigest()
-
-
-def _versions() -> dict[str, str]:
-    from importlib.metadata import version
-
-    return {name: version(name) for name in ("hwsim", "numpy", "pyarrow")}
