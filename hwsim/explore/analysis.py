@@ -178,7 +178,7 @@ def hypervolume_ratio(front: NDArray[np.float64], exhaustive: NDArray[np.float64
     >>> hypervolume_ratio(square, square)
     1.0
     >>> round(hypervolume_ratio(square[:1], square), 3)
-    0.571
+    0.545
     """
     least, most = exhaustive.min(axis=0), exhaustive.max(axis=0)
     reference = most + (BEYOND - 1) * np.abs(most)

@@ -58,7 +58,7 @@ class Outlook:
         """Say it.
 
         >>> Outlook(1_000_000, 32, 0.1, 5e-6, 2).sentence()
-        'about 4 s on 2 processes: 1,000,000 points at 5.0 µs, and at most 32 programs at 100 ms'
+        'about 4.1 s on 2 processes: 1,000,000 points at 5.0 µs, and at most 32 programs at 100 ms'
         """
         return (
             f"about {_duration(self.seconds)} on {self.workers} process{'es' if self.workers > 1 else ''}: "

