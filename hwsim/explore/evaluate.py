@@ -47,7 +47,8 @@ Networks = Callable[[str, int], Graph]
 
 _INDEX = {name: i for i, name in enumerate(ACTIONS)}
 #: What all points of one price list share.
-_COMMON = ("array.operand_format", "array.dataflow", "node_nm", "dram.kind")
+_FORMAT = "format"  # of the array that the points have in the end, not the knob's
+_COMMON = (_FORMAT, "array.dataflow", "node_nm", "dram.kind")
 _ROOMY = 1 << 40  # bytes of scratchpad that any bank has a line in
 
 
@@ -292,7 +293,7 @@ class _Points:
             return []
         key = np.zeros(len(at), np.int64)
         for name in names:
-            column = self.formats if name == "array.operand_format" else self.columns.get(name)
+            column = self.formats if name == _FORMAT else self.columns.get(name)
             if column is None:
                 continue
             code = _codes(column[at])

@@ -49,4 +49,4 @@ def simulated(space, number):
     """What `simulate` gives for a point."""
     hw, workload = accelerator_and_workload(space, number)
     graph = build(workload["model"], workload["batch"])
-    return simulate(graph, hw, workload["optimizer"], workload["precision"])
+    return simulate(graph, hw, workload["optimizer"], workload["precision"], recompute=workload["recompute"])

@@ -251,3 +251,45 @@ def test_cells_of_an_fpga_are_those_of_the_area_model():
         assert near(row["bram"], used["BRAM"].value)
         assert row["feasible"] == (row["lut"] < 50000 and row["bram"] <= 208)
     assert {row["feasible"] for row in rows} == {True, False}
+
+
+@pytest.mark.parametrize(
+    ("field", "values"),
+    [
+        ("array.rows", [8, 16]),
+        ("array.cols", [16, 32]),
+        ("array.dataflow", ["ws", "os", "is"]),
+        ("array.operand_format", ["bf16", "fp8_e4m3", "int8"]),
+        ("array.add_latency_cycles", [1, 4]),
+        ("array.multiply_latency_cycles", [0, 3]),
+        ("scratchpad.capacity_bytes", [16384, 24576, 65536]),
+        ("scratchpad.banks", [4, 8, 16]),
+        ("accumulator.capacity_bytes", [8192, 32768]),
+        ("accumulator.add_latency_cycles", [1, 8]),
+        ("vector.lanes", [4, 16]),
+        ("vector.latency_cycles", [4, 20]),
+        ("dram.bytes_per_cycle", [8, 32]),
+        ("dram.channels", [1, 2]),
+        ("dram.latency_cycles", [10, 80]),
+        ("dram.page_bytes", [64, 2048]),
+        ("control.fetch_bytes_per_cycle", [8, 64]),
+        ("control.queue_depth", [4, 16]),
+        ("dram.kind", ["DDR4-2400", "LPDDR4-2400", "HBM2"]),
+        ("node_nm", [7, 30, 90]),
+        ("clock_mhz", [50, 777]),
+        ("batch", [3, 8]),
+        ("optimizer", ["sgd", "adam"]),
+        ("precision", ["bf16", "int8"]),
+        ("recompute", ["none", "cheap", "sqrt"]),
+        ("model", ["digits-cnn", "digits-resnet"]),
+    ],
+)
+def test_points_that_differ_in_one_field_share_nothing_that_it_changes(field, values):
+    model = "" if field == "model" else 'workload.model = "digits-cnn"'
+    knobs = {"batch": [4], "array.cols": [16], "array.rows": [8], "vector.lanes": [16]} | {field: values}
+    lines = "\n".join(f"{name} = {values!r}" for name, values in knobs.items())
+    space = read_space(f'hardware = "edge-8x8-bf16"\n{model}\n[knobs]\n{lines}')
+    rows = Evaluator(space, build).table(np.arange(space.size)).to_pylist()
+    assert [hold_to_step(space, row) for row in rows] == [True] * len(values)
+    figures = {(row["cycles"], row["energy_j"], row["area_mm2"], row["peak_memory_bytes"]) for row in rows}
+    assert len(figures) == len(values)
