@@ -21,7 +21,7 @@ from hwsim.explore.space import Space
 if TYPE_CHECKING:
     import optuna
 
-__all__ = ["SAMPLERS", "Asked", "ask_and_tell"]
+__all__ = ["SAMPLERS", "Asked", "ask_and_tell", "number_of"]
 
 SAMPLERS = ("nsga2", "nsga3", "tpe", "qmc")
 #: Points that are asked for at once: the population of the genetic samplers.
@@ -66,7 +66,7 @@ def ask_and_tell(space: Space, sampler: str, points: int, seed: int, evaluate: C
     done = 0
     while done < points:
         trials = [study.ask(distributions) for _ in range(min(BATCH, points - done))]
-        numbers = np.array([_number(space, trial.params) for trial in trials], np.int64)
+        numbers = np.array([number_of(space, trial.params) for trial in trials], np.int64)
         _tell(study, trials, space, evaluate(Asked(numbers, done)))
         done += len(trials)
 
@@ -95,7 +95,8 @@ def _distributions(space: Space) -> dict[str, Any]:
     }
 
 
-def _number(space: Space, parameters: Mapping[str, int]) -> int:
+def number_of(space: Space, parameters: Mapping[str, int]) -> int:
+    """Give the number of a point from the place of each knob's value."""
     number = 0
     for knob in space.axes:
         number = number * len(knob.values) + int(parameters[knob.name])

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from hwsim.errors import HwsimError
-from hwsim.explore import Plan, analyse, hypervolume_ratio, nondominated, read_space, run_sweep
+from hwsim.explore import Plan, analyse, analysis, hypervolume_ratio, nondominated, read_space, run_sweep
 from hwsim.explore.analysis import INDICATORS, RANKED
 from hwsim_models import build
 
@@ -109,6 +109,17 @@ def test_parts_do_not_matter(swept, tmp_path):
         assert (a.knob, a.objective) == (b.knob, b.objective)
         assert a.ratio == pytest.approx(b.ratio)
         assert a.share == pytest.approx(b.share, abs=1e-9)
+
+
+def test_points_drawn_for_the_page_do_not_depend_on_parts(swept, tmp_path, monkeypatch):
+    space, parts, _ = swept
+    monkeypatch.setattr(analysis, "SHOWN", 10)
+    whole = tmp_path / "whole.parquet"
+    pq.write_table(pa.concat_tables([pq.read_table(p) for p in reversed(parts)]), whole)
+    drawn = [set(analyse(space, p).shown.column("point").to_pylist()) for p in ([whole], parts, parts[::-1])]
+    assert drawn[0] == drawn[1] == drawn[2]
+    assert 10 <= len(drawn[0]) < 48
+    assert max(drawn[0]) - min(drawn[0]) > 20
 
 
 def test_sensitivity_is_that_of_group_means(swept):

@@ -15,6 +15,7 @@ import pytest
 
 from hwsim.errors import HwsimError
 from hwsim.explore import Evaluator, Plan, analyse, parts_of, quality, read_space, run_sweep
+from hwsim.explore.search import number_of
 from hwsim_models import build
 
 #: 24,000 points of six programs in twelve parts, every part with its own.
@@ -171,6 +172,24 @@ def test_searches_are_repeatable_resumable_and_good(search, tmp_path):
     assert 0.6 < reached <= 1  # 192 of 720 points; measured: docs/sweep.md, section 4, on a larger space
     some = analyse(small, first[:1])
     assert quality(small, some, tmp_path / "grid") <= reached
+
+
+def test_a_search_asks_for_the_values_that_its_sampler_chose(space):
+    chosen = {knob.name: i % len(knob.values) for i, knob in enumerate(space.axes, start=1)}
+    columns = space.columns(np.array([number_of(space, chosen)]))
+    assert {knob.name: columns[knob.name][0] for knob in space.axes} == {
+        knob.name: knob.values[chosen[knob.name]] for knob in space.axes
+    }
+
+
+def test_a_search_learns_what_is_feasible(space, tmp_path):
+    drawn = Evaluator(space, build).table(np.random.default_rng(1).integers(0, space.size, 500))
+    slow = float(np.quantile(drawn.column("time_s").to_numpy(), 0.7))  # the front pulls the other way
+    bound = read_space(TEXT.replace("energy_j < 2e-5", f"time_s > {slow}"))
+    parts = run_sweep(bound, tmp_path / "out", build, Plan("nsga2", 320, seed=1))
+    shares = [np.mean(pq.read_table(part).column("feasible").to_numpy(zero_copy_only=False)) for part in parts]
+    assert shares[0] < 0.5
+    assert shares[-1] > 0.7
 
 
 def test_a_failing_point_stops_nothing(tmp_path):

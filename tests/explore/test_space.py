@@ -55,6 +55,20 @@ def test_early_constraints_exclude():
     assert (space.kept(columns) == (columns["array.rows"] <= 32)).all()
 
 
+def test_bounds_that_leave_one_value_are_no_contradiction():
+    space = read_space(
+        GOOD.replace("area_mm2 < 40", "area_mm2 <= 40").replace("constraints = [", 'constraints = ["area_mm2 >= 40", ')
+    )
+    assert len(space.constraints) == 3
+    for strict in ("area_mm2 > 40", "40 < area_mm2"):
+        with pytest.raises(HwsimError, match="contradicts"):
+            read_space(
+                GOOD.replace("area_mm2 < 40", "area_mm2 <= 40").replace(
+                    "constraints = [", f'constraints = ["{strict}", '
+                )
+            )
+
+
 def test_digest_follows_what_decides_figures():
     space = read_space(GOOD)
     assert read_space(GOOD + "\n# a remark\n").digest == space.digest
