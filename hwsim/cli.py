@@ -752,7 +752,7 @@ def sweep(
         raise HwsimError("--out must name a folder; it is empty")
     _check_outputs(None, json)
     from hwsim.energy import load_energy_table
-    from hwsim.explore import Plan, analyse, estimate_seconds, load_space, parts_of, quality, run_sweep
+    from hwsim.explore import Plan, analyse, check_folder, estimate_seconds, load_space, parts_of, quality, run_sweep
     from hwsim.report.sweep import print_space, print_sweep, sweep_summary, write_points, write_sweep
     from hwsim_models import build
 
@@ -761,6 +761,8 @@ def sweep(
     plan = Plan(search, points, seed, chunk)
     if against is not None and not parts_of(Path(against)):
         raise HwsimError(f"--against names a folder without a sweep, '{against}'; sweep the grid into it first")
+    if not dry_run:
+        check_folder(described, Path(out), plan, table, resume)
     console = _console(stderr=json == "-")
     print_space(described, console)
     _say_if_compiling()
@@ -775,10 +777,15 @@ def sweep(
         with SweepDisplay(_console(stderr=True)) as display:
             parts = run_sweep(described, Path(out), build, plan, progress=display, **where)
     except KeyboardInterrupt:
-        more = [] if search == "grid" else ["--search", search, "--points", str(points), "--seed", str(seed)]
-        more += [] if chunk == SWEEP_CHUNK else ["--chunk", str(chunk)]
-        more += [] if energy_table is None else ["--energy-table", quote(energy_table)]
-        command = " ".join(["hwsim sweep", quote(space), "--out", quote(out), *more, "--resume"])
+        given = {
+            "--search": search,
+            "--points": points,
+            "--seed": seed,
+            "--chunk": chunk,
+            "--energy-table": energy_table,
+        }
+        options = [f"{name} {quote(str(value))}" for name, value in given.items() if value is not None]
+        command = " ".join(["hwsim sweep", quote(space), "--out", quote(out), *options, "--resume"])
         raise _InterruptedError(f"interrupted; go on: {command}") from None
     found = analyse(described, parts)
     notes = {"Search": plan.sentence(described), "Digest": described.digest[:16]}

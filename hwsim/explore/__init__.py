@@ -5,7 +5,7 @@ from __future__ import annotations
 from hwsim.explore.analysis import Analysis, Best, Ranking, Sensitivity, analyse, hypervolume_ratio, nondominated
 from hwsim.explore.evaluate import Evaluator
 from hwsim.explore.outlook import Outlook, estimate_seconds, quality
-from hwsim.explore.run import SEARCHES, Plan, parts_of, run_sweep
+from hwsim.explore.run import SEARCHES, Plan, check_folder, parts_of, run_sweep
 from hwsim.explore.space import Knob, Space, Workload, load_space, read_space
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "Space",
     "Workload",
     "analyse",
+    "check_folder",
     "estimate_seconds",
     "hypervolume_ratio",
     "load_space",

@@ -29,7 +29,7 @@ from hwsim.explore.evaluate import Evaluator, Networks, check_names
 from hwsim.explore.search import SAMPLERS, Asked, ask_and_tell
 from hwsim.explore.space import Space
 
-__all__ = ["SEARCHES", "Plan", "Progress", "parts_of", "run_sweep"]
+__all__ = ["SEARCHES", "Plan", "Progress", "check_folder", "parts_of", "run_sweep"]
 
 SEARCHES = ("grid", "random", *SAMPLERS)
 #: Points that a grid evaluates at most.
@@ -38,7 +38,6 @@ MOST_SWEPT = 10_000_000_000
 MOST_DRAWN = 10_000_000
 #: Chunks in flight for each worker: one that runs, and one that waits.
 IN_FLIGHT = 2
-RETRIES = 3
 #: How workers' C library holds memory: columns come and go by the megabyte, and giving each back to the system costs
 #: half as much again as the evaluation.
 KEEP_MEMORY = {
@@ -134,7 +133,7 @@ def run_sweep(
     plan : Plan, optional
         Which points; the whole grid unless given.
     workers : int, optional
-        Processes of the local cluster; one per core unless given. 0: this process alone. One part needs no cluster.
+        Processes of the local cluster; one per core unless given. With 1, or for one part, this process alone.
     scheduler : str, optional
         Address of a running Dask scheduler, instead of a local cluster.
     resume : bool
@@ -284,8 +283,8 @@ def _workers(workers: int | None, scheduler: str | None) -> Iterator[_Submit]:
 
 
 def _submitted(client: Any, tasks: Iterable[_Task]) -> Iterator[tuple[int, bytes]]:
-    """Keep every worker busy, and no more results in memory than that takes."""
-    from distributed import as_completed
+    """Keep every worker busy, and no more results in memory than that takes; Dask does a lost worker's chunk again."""
+    from distributed import CancelledError, KilledWorker, as_completed
 
     waiting = iter(tasks)
     number: dict[Any, int] = {}
@@ -294,7 +293,7 @@ def _submitted(client: Any, tasks: Iterable[_Task]) -> Iterator[tuple[int, bytes
         task = next(waiting, None)
         if task is None:
             return None
-        future: Future[bytes] = client.submit(_evaluate, *task[1], pure=False, retries=RETRIES)
+        future: Future[bytes] = client.submit(_evaluate, *task[1], pure=False)
         number[future.key] = task[0]  # type: ignore[attr-defined]
         return future
 
@@ -303,10 +302,10 @@ def _submitted(client: Any, tasks: Iterable[_Task]) -> Iterator[tuple[int, bytes
     for future in running:
         try:
             yield number.pop(future.key), future.result()
-        except HwsimError:
-            raise
-        except Exception as error:
-            raise HwsimError(f"a chunk failed on {RETRIES + 1} workers: {error}; go on with --resume") from error
+        except KilledWorker:
+            raise HwsimError("a chunk's workers died again and again; give them more memory, then --resume") from None
+        except (CancelledError, OSError) as error:
+            raise HwsimError(f"the Dask scheduler is gone ({type(error).__name__}); go on with --resume") from None
         future.release()
         following = submit()
         if following is not None:
@@ -338,9 +337,24 @@ def _run_sampler(
     return tuple(paths)
 
 
-def _begin(space: Space, out: Path, plan: Plan, table: EnergyTable | None, resume: bool) -> Path:
-    """Write sweep.json, or hold what is there to it."""
-    described = {
+def check_folder(space: Space, out: Path, plan: Plan, table: EnergyTable | None, resume: bool) -> None:
+    """Refuse a folder that holds a sweep, or, on `resume`, none or another one.
+
+    Raises
+    ------
+    HwsimError
+        With what differs.
+    """
+    file = out / "sweep.json"
+    if file.exists():
+        _same_sweep(file, _described(space, plan, table), resume)
+    elif resume:
+        raise HwsimError(f"'{out}' holds no sweep to go on with; leave out --resume")
+
+
+def _described(space: Space, plan: Plan, table: EnergyTable | None) -> dict[str, Any]:
+    """What makes two sweeps the same."""
+    return {
         "digest": space.digest,
         "search": plan.search,
         "points": plan.points,
@@ -349,23 +363,19 @@ def _begin(space: Space, out: Path, plan: Plan, table: EnergyTable | None, resum
         "energy_table": _table_digest(table),
         "hwsim": version("hwsim"),
     }
-    file = out / "sweep.json"
-    if file.exists():
-        _same_sweep(file, described, resume)
-    elif resume:
-        raise HwsimError(f"'{out}' holds no sweep to go on with; leave out --resume")
-    folder = out / "points"
+
+
+def _begin(space: Space, out: Path, plan: Plan, table: EnergyTable | None, resume: bool) -> Path:
+    """Write sweep.json, or hold what is there to it."""
+    check_folder(space, out, plan, table, resume)
+    folder, file = out / "points", out / "sweep.json"
     folder.mkdir(parents=True, exist_ok=True)
     for unfinished in folder.glob("*.unfinished"):
         unfinished.unlink()
     if not file.exists():
-        more = {
-            "name": space.name,
-            "size": space.size,
-            "space": space.described(),
-            "versions": {name: version(name) for name in ("numpy", "pyarrow")},
-        }
-        _write(file, (json.dumps({**described, **more}, indent=2) + "\n").encode())
+        versions = {name: version(name) for name in ("numpy", "pyarrow")}
+        more = {"name": space.name, "size": space.size, "space": space.described(), "versions": versions}
+        _write(file, (json.dumps({**_described(space, plan, table), **more}, indent=2) + "\n").encode())
     return folder
 
 

@@ -129,7 +129,7 @@ class Structures:
         parts: list[_Part] = []
         fixed = np.zeros(len(ACTIONS))
         fixed[_PER_CYCLE] += first_dispatch_cycles(hw)
-        known = self._steps.get(id(step), lambda: _Step(step, _distinct(step), {}))
+        known = self._steps.made(id(step), lambda: _Step(step, _distinct(step), {}))
         for op, key, times in known.ops:
             failed = self._count(op, key, times, step, hw, sizes, parts, fixed, errors)
             if failed is not None:
@@ -157,15 +157,15 @@ class Structures:
         """Add one op, `times` over; gives the error that all sizes have."""
         streamed = (key, _stream_key(hw))
         try:
-            lowering = self._lowered.get(streamed, lambda: lower_op(op, step, hw))
+            lowering = self._lowered.made(streamed, lambda: lower_op(op, step, hw))
         except HwsimError as error:
             return str(error)
         for segment in lowering.segments:
-            staircase = self._segments.get(_segment_key(segment, lowering.stored, hw), _Staircase)
+            staircase = self._segments.made(_segment_key(segment, lowering.stored, hw), _Staircase)
             steps = _climb(staircase, segment, lowering.stored, hw, sizes, errors, op.name)
             parts.append(_Part(times, staircase, steps))
         for index, stream in enumerate(lowering.streams):
-            measured = self._streams.get((streamed, index), partial(_measure_stream, stream, lowering.stored, hw))
+            measured = self._streams.made((streamed, index), partial(_measure_stream, stream, lowering.stored, hw))
             if isinstance(measured, str):
                 return measured.replace(_NAME, op.name)
             fixed += times * measured
@@ -185,7 +185,8 @@ class _Memory(OrderedDict[Hashable, _T]):
         super().__init__()
         self.size = size
 
-    def get(self, key: Hashable, make: Callable[[], _T]) -> _T:  # type: ignore[override]
+    def made(self, key: Hashable, make: Callable[[], _T]) -> _T:
+        """Give what is remembered under a key, or make it."""
         if key in self:
             self.move_to_end(key)
             return self[key]

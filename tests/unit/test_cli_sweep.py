@@ -133,4 +133,5 @@ def test_an_interrupt_says_how_to_go_on(space, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(hwsim.explore, "run_sweep", interrupted)
     code, _, err = run([str(space), "--out", str(tmp_path / "out")], capsys)
     assert code == 130
-    assert err == f"hwsim: interrupted; go on: hwsim sweep {space} --out {tmp_path / 'out'} --resume\n"
+    command = f"hwsim sweep {space} --out {tmp_path / 'out'} --search grid --seed 1 --chunk 65536 --resume"
+    assert err == f"hwsim: interrupted; go on: {command}\n"
