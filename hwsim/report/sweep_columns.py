@@ -8,21 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from hwsim.explore.columns import unit_of
 from hwsim.report.units import scale
 
 __all__ = ["Column", "Knob", "bounds_of", "column_of", "objective_of", "scaled"]
 
-_UNITS = {
-    "_js": "J·s",
-    "_j": "J",
-    "_s": "s",
-    "_w": "W",
-    "_mm2": "mm²",
-    "_bytes": "bytes",
-    "_mhz": "MHz",
-    "_nm": "nm",
-    "_cycles": "cycles",
-}
 _NAMED = {
     "cycles": ("cycles", "cycles"),
     "dram_bytes": ("DRAM traffic", "bytes"),
@@ -85,8 +75,8 @@ def column_of(name: str) -> Column:
     """
     if name in _NAMED:
         return Column(name, *_NAMED[name])
-    suffix = next((s for s in _UNITS if name.endswith(s)), "")
-    return Column(name, name.removesuffix(suffix).replace("_", " "), _UNITS.get(suffix, ""))
+    unit = unit_of(name)
+    return Column(name, (name.rpartition("_")[0] if unit else name).replace("_", " "), unit)
 
 
 def objective_of(objective: str) -> Column:

@@ -17,6 +17,7 @@ from hwsim.errors import HwsimError
 from hwsim.explore import Evaluator, Plan, analyse, parts_of, quality, read_space, run_sweep
 from hwsim.explore.search import number_of
 from hwsim_models import build
+from tests.explore.points import deadly
 
 #: 24,000 points of six programs in twelve parts, every part with its own.
 TEXT = """
@@ -143,6 +144,14 @@ def test_a_running_scheduler_does_the_same(space, undisturbed, tmp_path):
     assert contents(parts) == undisturbed
 
 
+def test_a_chunk_that_kills_its_workers_ends_the_sweep_in_one_sentence(space, undisturbed, tmp_path):
+    with pytest.raises(
+        HwsimError, match=r"^a chunk's workers died again and again; give them more memory, then --resume$"
+    ):
+        run_sweep(space, tmp_path / "out", deadly, Plan(chunk=CHUNK), workers=2)
+    assert contents(run_sweep(space, tmp_path / "out", build, Plan(chunk=CHUNK), workers=1, resume=True)) == undisturbed
+
+
 def test_random_points_are_drawn_once_and_by_seed(space, tmp_path):
     drawn = {}
     for seed in (1, 1, 2):
@@ -156,8 +165,13 @@ def test_random_points_are_drawn_once_and_by_seed(space, tmp_path):
     assert set(drawn[1].tolist()) != set(drawn[2].tolist())
 
 
-@pytest.mark.parametrize("search", ["nsga2", "nsga3", "tpe", "qmc"])
-def test_searches_are_repeatable_resumable_and_good(search, tmp_path):
+#: Hypervolume that 192 of the 720 points reach with seed 3, by Optuna 5.0.0: 0.928, 0.666, 1.0 and 0.820. Twenty random
+#: draws of as many reach 0.71 to 0.99, so on a space as small as this only TPE is better than chance.
+REACHED = {"nsga2": 0.92, "nsga3": 0.66, "tpe": 0.99, "qmc": 0.81}
+
+
+@pytest.mark.parametrize("search", REACHED)
+def test_searches_are_repeatable_resumable_and_as_good_as_measured(search, tmp_path):
     small = read_space(TEXT.replace("to = 46", "to = 12").replace("to = 149", "to = 69"))
     run_sweep(small, tmp_path / "grid", build, Plan(), workers=1)
     plan = Plan(search, 192, seed=3)
@@ -169,7 +183,7 @@ def test_searches_are_repeatable_resumable_and_good(search, tmp_path):
     found = analyse(small, first)
     assert found.evaluated == 192
     reached = quality(small, found, tmp_path / "grid")
-    assert 0.6 < reached <= 1  # 192 of 720 points; measured: docs/sweep.md, section 4, on a larger space
+    assert REACHED[search] < reached <= 1
     some = analyse(small, first[:1])
     assert quality(small, some, tmp_path / "grid") <= reached
 
