@@ -5,10 +5,9 @@ Between 130 and 7 nm after Stillmaker and Baas, elsewhere on a power law. Normat
 
 from __future__ import annotations
 
-import math
 from functools import lru_cache
 
-from hwsim.energy.scaling import Estimate
+from hwsim.energy.scaling import Estimate, power_law
 
 __all__ = ["BOUND_EXPONENTS", "STILLMAKER_AREA", "logic_scale"]
 
@@ -54,10 +53,5 @@ def logic_scale(from_nm: float, to_nm: float) -> Estimate:
 
 def _relative(node_nm: float) -> float:
     """Area relative to 130 nm: a power law through two neighbours; above 130 nm ∝ node²."""
-    nodes = sorted(STILLMAKER_AREA)
-    if node_nm > nodes[-1]:
-        return (node_nm / nodes[-1]) ** 2
-    upper = next(n for n in nodes[1:] if n >= node_nm)
-    lower = nodes[nodes.index(upper) - 1]
-    exponent = math.log(STILLMAKER_AREA[upper] / STILLMAKER_AREA[lower]) / math.log(upper / lower)
-    return float(STILLMAKER_AREA[lower] * (node_nm / lower) ** exponent)
+    oldest = max(STILLMAKER_AREA)
+    return (node_nm / oldest) ** 2 if node_nm > oldest else power_law(STILLMAKER_AREA, node_nm)

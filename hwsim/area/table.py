@@ -5,7 +5,6 @@ What a row means: docs/contracts/area.md, section 2.
 
 from __future__ import annotations
 
-import csv
 import math
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,7 +12,7 @@ from importlib import resources
 from pathlib import Path
 
 from hwsim.energy.scaling import Estimate
-from hwsim.energy.table import GRADES
+from hwsim.energy.table import GRADES, cells_of, read_table
 from hwsim.errors import HwsimError
 
 __all__ = ["COLUMNS", "AreaRow", "AreaTable", "load_area_table"]
@@ -129,12 +128,7 @@ def load_area_table(path: str | Path | None = None) -> AreaTable:
     default = _default_table()
     if path is None:
         return default
-    try:
-        text = Path(path).read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8 text"
-        raise HwsimError(f"cannot read area table '{path}': {reason}") from None
-    own = _parse(text, str(path))
+    own = _parse(read_table(path, "area"), str(path))
     replaced = {row.key[:3] for row in own}
     return AreaTable(str(path), (*(r for r in default.rows if r.key[:3] not in replaced), *own))
 
@@ -146,32 +140,20 @@ def _default_table() -> AreaTable:
 
 
 def _parse(text: str, file: str) -> tuple[AreaRow, ...]:
-    lines = text.splitlines()
-    first = next((i for i, line in enumerate(lines) if line.strip() and not line.startswith("#")), None)
-    if first is None:
-        raise HwsimError(f"{file}: must have the header {','.join(COLUMNS)}, but has no line")
-    reader = csv.reader(lines[first:])
-    header = tuple(next(reader))
-    if header != COLUMNS:
-        raise HwsimError(f"{file}, line {first + 1}: the header must be {','.join(COLUMNS)}, not {','.join(header)}")
     found: dict[tuple[str, str, str, float], AreaRow] = {}
-    for cells in reader:
-        if cells:
-            where = f"{file}, line {first + reader.line_num}"
-            row = _row(cells, where)
-            if row.key in found:
-                raise HwsimError(
-                    f"{where}, column 'node_nm': component, kind, format_or_size and node must be unique, but "
-                    f"{', '.join(row.key[:3])} at {row.node_nm:g} nm is there already"
-                )
-            found[row.key] = row
+    for line, cell in cells_of(text, file, COLUMNS):
+        where = f"{file}, line {line}"
+        row = _row(cell, where)
+        if row.key in found:
+            raise HwsimError(
+                f"{where}, column 'node_nm': component, kind, format_or_size and node must be unique, but "
+                f"{', '.join(row.key[:3])} at {row.node_nm:g} nm is there already"
+            )
+        found[row.key] = row
     return tuple(found.values())
 
 
-def _row(cells: list[str], where: str) -> AreaRow:
-    if len(cells) != len(COLUMNS):
-        raise HwsimError(f"{where}: must have {len(COLUMNS)} columns ({','.join(COLUMNS)}), not {len(cells)}")
-    cell = dict(zip(COLUMNS, (c.strip() for c in cells), strict=True))
+def _row(cell: dict[str, str], where: str) -> AreaRow:
     _one_of(cell, "component", tuple(_RULES), where)
     kinds, sizes = _RULES[cell["component"]]
     _one_of(cell, "kind", kinds, where)

@@ -8,10 +8,11 @@ docs/decisions/0004-energy-intervals.md.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
-__all__ = ["PUBLISHED_EXPONENTS", "STILLMAKER", "SUPPLY_V", "Estimate", "scale", "stillmaker_energy"]
+__all__ = ["PUBLISHED_EXPONENTS", "STILLMAKER", "SUPPLY_V", "Estimate", "power_law", "scale", "stillmaker_energy"]
 
 #: Below this node scaling follows published pairs of figures, above it Stillmaker and Baas [nm].
 KNEE_NM = 45.0
@@ -153,11 +154,21 @@ def stillmaker_energy(node_nm: float) -> float:
     >>> round(stillmaker_energy(45) / stillmaker_energy(7), 1)
     18.0
     """
-    nodes = sorted(SUPPLY_V)
+    return power_law({node: _at_node(node) for node in SUPPLY_V}, node_nm)
+
+
+def power_law(values: Mapping[int, float], node_nm: float) -> float:
+    """Give a value at a node from those at other nodes [nm]: the power law through its two neighbours, or, beyond the
+    ends, through the last two.
+
+    >>> power_law({10: 1.0, 20: 4.0}, 40)
+    16.0
+    """
+    nodes = sorted(values)
     upper = next((n for n in nodes[1:] if n >= node_nm), nodes[-1])
     lower = nodes[nodes.index(upper) - 1]
-    exponent = math.log(_at_node(upper) / _at_node(lower)) / math.log(upper / lower)
-    return float(_at_node(lower) * (node_nm / lower) ** exponent)
+    exponent = math.log(values[upper] / values[lower]) / math.log(upper / lower)
+    return float(values[lower] * (node_nm / lower) ** exponent)
 
 
 def _at_node(node: int) -> float:

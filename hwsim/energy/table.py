@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from importlib import resources
@@ -19,7 +19,7 @@ from hwsim.energy.scaling import Estimate
 from hwsim.errors import HwsimError
 from hwsim.hardware import FORMAT_BITS
 
-__all__ = ["COLUMNS", "GRADES", "EnergyRow", "EnergyTable", "load_energy_table"]
+__all__ = ["COLUMNS", "GRADES", "EnergyRow", "EnergyTable", "cells_of", "load_energy_table", "read_table"]
 
 COLUMNS = (
     "component",
@@ -157,12 +157,7 @@ def load_energy_table(path: str | Path | None = None) -> EnergyTable:
     default = _default_table()
     if path is None:
         return default
-    try:
-        text = Path(path).read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8 text"
-        raise HwsimError(f"cannot read energy table '{path}': {reason}") from None
-    own = {row.key: row for row in _parse(text, str(path))}
+    own = {row.key: row for row in _parse(read_table(path, "energy"), str(path))}
     operations = {key[:3] for key in own}
     kept = [r for r in default.rows if r.key not in own and (r.component == "sram" or r.key[:3] not in operations)]
     return EnergyTable(str(path), (*kept, *own.values()))
@@ -174,21 +169,51 @@ def _default_table() -> EnergyTable:
     return EnergyTable("the default energy table", tuple(_parse(text, "hwsim/energy/data/energy.csv")))
 
 
-def _parse(text: str, file: str) -> Iterable[EnergyRow]:
+def cells_of(text: str, file: str, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
+    """Give line and cells of every row of a table's CSV; lines that start with ``#`` before the header are skipped.
+
+    Raises
+    ------
+    HwsimError
+        No header or another one, or a row with more or fewer columns: one sentence with file and line.
+    """
     lines = text.splitlines()
     first = next((i for i, line in enumerate(lines) if line.strip() and not line.startswith("#")), None)
     if first is None:
-        raise HwsimError(f"{file}: must have the header {','.join(COLUMNS)}, but has no line")
+        raise HwsimError(f"{file}: must have the header {','.join(columns)}, but has no line")
     reader = csv.reader(lines[first:])
-    header = tuple(next(reader))
-    if header != COLUMNS:
-        raise HwsimError(f"{file}, line {first + 1}: the header must be {','.join(COLUMNS)}, not {','.join(header)}")
-    seen: dict[tuple[str, str, str, float], int] = {}
+    header = next(reader)
+    if header != list(columns):
+        raise HwsimError(f"{file}, line {first + 1}: the header must be {','.join(columns)}, not {','.join(header)}")
     for cells in reader:
-        if not cells:
-            continue
         line = first + reader.line_num
-        row = _row(cells, f"{file}, line {line}")
+        if cells and len(cells) != len(columns):
+            raise HwsimError(
+                f"{file}, line {line}: must have {len(columns)} columns ({','.join(columns)}), not {len(cells)}"
+            )
+        if cells:
+            yield line, dict(zip(columns, (c.strip() for c in cells), strict=True))
+
+
+def read_table(path: str | Path, kind: str) -> str:
+    """Give the text of a user's table.
+
+    Raises
+    ------
+    HwsimError
+        If it cannot be read.
+    """
+    try:
+        return Path(path).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8 text"
+        raise HwsimError(f"cannot read {kind} table '{path}': {reason}") from None
+
+
+def _parse(text: str, file: str) -> Iterable[EnergyRow]:
+    seen: dict[tuple[str, str, str, float], int] = {}
+    for line, cell in cells_of(text, file, COLUMNS):
+        row = _row(cell, f"{file}, line {line}")
         if row.key in seen:
             raise HwsimError(
                 f"{file}, line {line}, column 'node_nm': component, action, format_or_size and node must be unique, "
@@ -198,10 +223,7 @@ def _parse(text: str, file: str) -> Iterable[EnergyRow]:
         yield row
 
 
-def _row(cells: list[str], where: str) -> EnergyRow:
-    if len(cells) != len(COLUMNS):
-        raise HwsimError(f"{where}: must have {len(COLUMNS)} columns ({','.join(COLUMNS)}), not {len(cells)}")
-    cell = dict(zip(COLUMNS, (c.strip() for c in cells), strict=True))
+def _row(cell: dict[str, str], where: str) -> EnergyRow:
     if cell["component"] not in _RULES:
         raise HwsimError(f"{where}, column 'component': must be one of {', '.join(_RULES)}, not '{cell['component']}'")
     actions, formats, nodes = _RULES[cell["component"]]
