@@ -410,6 +410,9 @@ def synth(
         str,
         typer.Option("--part", metavar="NAME", help="machine, or a part of it alone: array, pe, control, load, …"),
     ] = "machine",
+    speed_grade: Annotated[
+        int | None, typer.Option("--speed-grade", metavar="N", help="Of an ECP5: 6, the slowest and default, to 8.")
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of the placement.")] = 1,
     out: Annotated[
         str | None, typer.Option("--out", metavar="DIR", help="Copy the Verilog and the tools' logs and reports there.")
@@ -435,7 +438,9 @@ def synth(
     def say(text: str) -> None:
         print(f"hwsim: {text}", file=sys.stderr, flush=True)
 
-    found, folder = synthesize(accelerator, target, _cache_folder("synthesis"), part=part, seed=seed, say=say)
+    found, folder = synthesize(
+        accelerator, target, _cache_folder("synthesis"), part=part, seed=seed, speed_grade=speed_grade, say=say
+    )
     summary = {"schema": SYNTH_SCHEMA, **found}
     if out is not None:
         shutil.copytree(folder, out, dirs_exist_ok=True)

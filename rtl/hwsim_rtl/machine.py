@@ -236,10 +236,11 @@ class Machine(wiring.Component):
         """Registers, counters, faults and the trace."""
         control, counters, registers = (self.parts[name] for name in ("control", "counters", "registers"))
         load, store, seen = self.parts["load"], self.parts["store"], control.seen
-        stopped, dispatched = Signal(), Signal(32)
+        stopped, was_dispatched, dispatched = Signal(), Signal(), Signal(32)
+        m.d.sync += was_dispatched.eq(control.dispatched)  # known late in a cycle, so counted in the next one
         with m.If(seen.begins):
             m.d.sync += dispatched.eq(0)
-        with m.Elif(control.dispatched):
+        with m.Elif(was_dispatched):
             m.d.sync += dispatched.eq(dispatched + 1)
         m.d.comb += [
             *(getattr(registers, name).eq(getattr(self, f"s_axil_{name}")) for name in _LITE_INPUTS),

@@ -208,6 +208,19 @@ def test_unknown_targets_and_parts_are_refused(cache):
         synthesize(hw, "ecp5-85k", cache, part="alu")
 
 
+def test_a_speed_grade_is_a_device_of_its_own_and_an_unknown_one_is_refused(cache):
+    slow, fast = (synthesize(array_of(), "ecp5-85k", cache, part="pe", speed_grade=grade)[0] for grade in (6, 8))
+    assert slow["device"] == ECP5.name == "LFE5U-85F, speed grade 6, CABGA756"
+    assert fast["device"] == "LFE5U-85F, speed grade 8, CABGA756"
+    assert slow["used"] == fast["used"]
+    assert slow["fmax_mhz"] * 1.2 < fast["fmax_mhz"]
+    hw = array_of()
+    with pytest.raises(HwsimError, match="^speed grade of ecp5-85k must be 6, 7 or 8, not 5$"):
+        synthesize(hw, "ecp5-85k", cache, part="pe", speed_grade=5)
+    with pytest.raises(HwsimError, match="^target 'ice40' has no speed grades; leave --speed-grade out$"):
+        synthesize(hw, "ice40", cache, part="pe", speed_grade=6)
+
+
 def test_a_missing_tool_is_named_with_what_to_install(cache, monkeypatch):
     def missing(name):
         raise tools.metadata.PackageNotFoundError(name)

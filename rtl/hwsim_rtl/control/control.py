@@ -25,7 +25,7 @@ from hwsim_rtl.control.semaphores import SEMAPHORES, Semaphores
 from hwsim_rtl.control.tickets import Tickets
 from hwsim_rtl.control.waits import Waits
 
-__all__ = ["SEEN", "Control", "FetchSignature", "UnitSignature"]
+__all__ = ["SEEN", "Control", "FetchSignature", "UnitSignature", "all_ended"]
 
 _LEAST_PACE_CYCLES = 2
 _UNITS = tuple(Unit(u) for u in range(len(UNIT_NAMES)))
@@ -67,6 +67,24 @@ class UnitSignature(wiring.Signature):
     def __init__(self, layout: Layout) -> None:
         command = Out(stream.Signature(layout))
         super().__init__({"command": command, "post": In(SEMAPHORES), "ended": In(1), "idle": In(1)})
+
+
+def all_ended(m: Module, start: Value, ended: Value, most: int) -> Signal:
+    """Count a unit's commands; gives a register for its `idle`.
+
+    Parameters
+    ----------
+    m : Module
+        Gets the signals.
+    start, ended : Value
+        A command starts in this cycle; one ends with it. One that starts does not end before the next cycle.
+    most : int
+        Commands that are under way at a time.
+    """
+    under_way, idle = Signal(range(most + 1), name="under_way"), Signal(name="all_ended", init=1)
+    m.d.sync += under_way.eq(under_way + start - ended)
+    m.d.sync += idle.eq(~start & ((under_way == 0) | ((under_way == 1) & ended)))
+    return idle
 
 
 class Control(wiring.Component):

@@ -211,7 +211,7 @@ def BEAT(geometry: Geometry) -> data.StructLayout:  # noqa: N802
     """What the generator says of a beat.
 
     `address` is a multiple of the beat; bytes `low` … `high − 1` belong to the line, and `wanted` says that there is
-    one and that it is no `padding`. `place` is where the beat's first byte goes, be it the line's or not; `row` the
+    one and that it is no `padding`; `within`, that its address is below the limit. `place` is where the beat's first byte goes, be it the line's or not; `row` the
     number of the tile's line modulo the lanes of the scratchpad; `start` the place of the line's first element. `last`
     is its box's last beat, `about` are fields of its box.
     """
@@ -219,7 +219,7 @@ def BEAT(geometry: Geometry) -> data.StructLayout:  # noqa: N802
     return data.StructLayout(
         {
             "address": ADDRESS_BITS, "low": bytes_bits, "high": bytes_bits, "padding": 1, "wanted": 1,
-            "place": geometry.place, "row": geometry.lane_bits, "start": geometry.place, "last": 1,
+            "within": 1, "place": geometry.place, "row": geometry.lane_bits, "start": geometry.place, "last": 1,
             "about": data.StructLayout({name: box[name].shape for name in ABOUT}),
         }
     )  # fmt: skip

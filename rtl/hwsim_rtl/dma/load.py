@@ -119,7 +119,8 @@ class Load(wiring.Component):
         beat, kept = walk.beat.payload, pending.request.payload
         moves = Signal()
         m.d.comb += [
-            moves.eq(beat.wanted & (beat.address < self.limit)),
+            walk.limit.eq(self.limit),
+            moves.eq(beat.wanted & beat.within),
             self.beyond.eq(walk.beat.valid & beat.wanted & ~moves),
             self.request.payload.eq(beat.address),
             self.request.valid.eq(walk.beat.valid & moves & pending.request.ready),

@@ -95,7 +95,7 @@ class Store(wiring.Component):
         moves, room, takes = Signal(), Signal(), Signal()
         m.d.comb += [
             walk.start.eq(self.start), walk.box.eq(self.box), self.ready.eq(walk.ready),
-            moves.eq(beat.wanted & (beat.address < self.limit)),
+            walk.limit.eq(self.limit), moves.eq(beat.wanted & beat.within),
             self.beyond.eq(walk.beat.valid & beat.wanted & ~moves),
             takes.eq(walk.beat.valid & room & pending.request.ready),
             walk.beat.ready.eq(room & pending.request.ready),

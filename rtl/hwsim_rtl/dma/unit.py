@@ -11,7 +11,7 @@ from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib import fifo, wiring
 from amaranth.lib.wiring import In, connect, flipped
 
-from hwsim_rtl.control.control import UnitSignature
+from hwsim_rtl.control.control import UnitSignature, all_ended
 from hwsim_rtl.control.semaphores import SEMAPHORES
 from hwsim_rtl.dma.box import Geometry, move_command
 from hwsim_rtl.dma.load import Load
@@ -49,8 +49,8 @@ class _Unit(wiring.Component):
         ]
         return start, command.payload.post
 
-    def _posts(self, m: Module, start: Signal, post: Value, leaves: Value, most: int) -> Value:
-        """Keep what each of up to so many commands posts until it leaves; gives whether there is one."""
+    def _posts(self, m: Module, start: Signal, post: Value, leaves: Value, most: int) -> None:
+        """Keep what each of up to so many commands posts until it leaves."""
         m.submodules.posts = posts = fifo.SyncFIFO(width=SEMAPHORES, depth=most)
         m.d.comb += [
             posts.w_en.eq(start),
@@ -58,7 +58,6 @@ class _Unit(wiring.Component):
             posts.r_en.eq(leaves),
             self.port.post.eq(Mux(leaves, posts.r_data, 0)),
         ]
-        return posts.r_rdy
 
 
 class LoadUnit(_Unit):
@@ -87,8 +86,9 @@ class LoadUnit(_Unit):
         m = Module()
         start, post = self._connect(m)
         # Every command has a beat, and so many beats are under way at most.
-        waits = self._posts(m, start, post, self.inner.done, self.geometry.latency_cycles + _IN_WALK)
-        m.d.comb += [self.port.ended.eq(self.inner.done), self.port.idle.eq(~waits)]
+        most = self.geometry.latency_cycles + _IN_WALK
+        self._posts(m, start, post, self.inner.done, most)
+        m.d.comb += [self.port.ended.eq(self.inner.done), self.port.idle.eq(all_ended(m, start, self.inner.done, most))]
         return m
 
 
@@ -116,7 +116,6 @@ class StoreUnit(_Unit):
         m = Module()
         start, post = self._connect(m)
         self._posts(m, start, post, self.inner.left, _IN_WALK)
-        under_way = Signal(range(self.geometry.latency_cycles + _IN_WALK + 1))
-        m.d.sync += under_way.eq(under_way + start - self.inner.done)
-        m.d.comb += [self.port.ended.eq(self.inner.done), self.port.idle.eq(under_way == 0)]
+        most = self.geometry.latency_cycles + _IN_WALK
+        m.d.comb += [self.port.ended.eq(self.inner.done), self.port.idle.eq(all_ended(m, start, self.inner.done, most))]
         return m

@@ -19,6 +19,7 @@ from hwsim_rtl.dma.box import (
     COUNT_BITS,
     LEVELS,
     LINE_BYTES_BITS,
+    NO_LIMIT,
     TAP_BITS,
     Geometry,
     shift_of,
@@ -50,6 +51,8 @@ class BoxGenerator(wiring.Component):
         What to walk; looked at in the cycle of `start` alone.
     ready : Out(1)
         A box that starts in this cycle begins right after the last beat of the one before. From registers.
+    limit : In(address)
+        Of beats that are `within`.
     beat : Out(stream of `BEAT`)
         One beat after the other; stays while the reader is not ready.
     """
@@ -57,29 +60,37 @@ class BoxGenerator(wiring.Component):
     def __init__(self, geometry: Geometry) -> None:
         self.geometry = geometry
         beat = stream.Signature(BEAT(geometry))
-        super().__init__({"start": In(1), "box": In(geometry.box), "ready": Out(1), "beat": Out(beat)})
+        super().__init__(
+            {
+                "start": In(1), "box": In(geometry.box), "ready": Out(1, init=1),
+                "limit": In(ADDRESS_BITS, init=NO_LIMIT), "beat": Out(beat),
+            }
+        )  # fmt: skip
 
     def elaborate(self, platform: Any) -> Module:
         """Build it: every level of the walk keeps where its present index began, so that nothing is ever taken back."""
         m, g = Module(), self.geometry
         state, then = (Signal(_state(g), name=name, reset_less=True) for name in ("state", "then"))
-        box, busy, last, room = Signal(g.box, reset_less=True), Signal(), Signal(), Signal()
-        m.d.comb += [
-            last.eq(Cat(state[f"last_{level}"] for level in LEVELS).all()),
-            self.ready.eq(~busy | (last & room)),
-        ]
+        box, busy, last = Signal(g.box, reset_less=True), Signal(), Signal()
+        room, soon_room = Signal(), Signal()  # for another beat, now and in the next cycle
+        m.d.comb += last.eq(_all_last(state))
         self._step(m, box, state, then)
+        # The control hears whether a box may start from a register: `~busy | (last & room)` of the next cycle.
         with m.If(self.ready):
+            single = Cat(self.box[f"single_{level}"] for level in LEVELS).all()
             m.d.sync += [box.eq(self.box), busy.eq(self.start), *self._initial(state)]
+            m.d.sync += self.ready.eq(~self.start | (single & soon_room))
         with m.Elif(room):
-            m.d.sync += state.eq(then)
+            m.d.sync += [state.eq(then), self.ready.eq(_all_last(then) & soon_room)]
+        with m.Else():
+            m.d.sync += self.ready.eq(last & soon_room)
 
         line, walked = Signal(_line(g), reset_less=True), Signal()
         with m.If(room):
             m.d.sync += [walked.eq(busy), *self._of_line(box, state, last, line)]
         beat = Signal(_unplaced(g))
         self._bytes(m, line, beat, walked & room)
-        self._give(m, beat, walked, room)
+        self._give(m, beat, walked, room, soon_room)
         return m
 
     def _initial(self, state: Any) -> list[Any]:
@@ -187,7 +198,7 @@ class BoxGenerator(wiring.Component):
             beat.address.eq(address),
             beat.low.eq(Mux(line.first, offset, 0)),
             beat.high.eq(Mux(left[LINE_BYTES_BITS], 0, Mux(left >= g.beat_bytes, g.beat_bytes, left))),
-            beat.padding.eq(line.padding),
+            beat.padding.eq(line.padding), beat.within.eq(address < self.limit),
             # As `high > low`, sooner.
             beat.wanted.eq(~line.padding & Mux(line.first, line.bytes != 0, ~none_left & (left_next != 0))),
             beat.first.eq(line.first), beat.back.eq(_backward(g, line.place, back, about)),
@@ -196,12 +207,13 @@ class BoxGenerator(wiring.Component):
         with m.If(goes):
             m.d.sync += [address_next.eq(address + g.beat_bytes), left_next.eq(left - g.beat_bytes)]
 
-    def _give(self, m: Module, beat: Any, walked: Value, room: Signal) -> None:
+    def _give(self, m: Module, beat: Any, walked: Value, room: Signal, soon_room: Signal) -> None:
         """Keep a beat until it is taken, and one more, so that `room` is a register; follow the places in a line."""
         g, out = self.geometry, self.beat.payload
         main, spare = (Signal(_unplaced(g), name=name, reset_less=True) for name in ("main", "spare"))
         full, waits, left = Signal(), Signal(), Signal()
         m.d.comb += [room.eq(~waits), self.beat.valid.eq(full), left.eq(self.beat.ready | ~full)]
+        m.d.comb += soon_room.eq(left | (room & ~walked))
         with m.If(left):
             m.d.sync += [main.eq(Mux(waits, spare, beat)), full.eq(waits | walked), waits.eq(0)]
         with m.Elif(room):
@@ -226,6 +238,11 @@ class BoxGenerator(wiring.Component):
                 ),
                 place_next.lane.eq(Mux(about.transposed, place.lane, lane)),
             ]
+
+
+def _all_last(state: Any) -> Value:
+    """Whether a state is that of the box's last beat."""
+    return Cat(state[f"last_{level}"] for level in LEVELS).all()
 
 
 def _modulus(g: Geometry, into_accumulator: Value, lane: Value, step: Value) -> tuple[Value, Value]:

@@ -59,7 +59,7 @@ class _Folds(wiring.Component):
         self.hw, self.layout = hw, matrix_command(hw)
         super().__init__(
             {
-                "start": In(1), "command": In(self.layout), "ready": Out(1), "held": Out(self.layout), **members,
+                "start": In(1), "command": In(self.layout), "ready": Out(1, init=1), "held": Out(self.layout), **members,
             }
         )  # fmt: skip
 
@@ -67,9 +67,10 @@ class _Folds(wiring.Component):
         """Give whether a fold goes on, whether this cycle is its last, and whether it is the command's last."""
         busy, tick, fold = Signal(), Signal(COUNT_BITS), Signal(COUNT_BITS)
         tick_last, fold_last = Signal(), Signal()
-        m.d.comb += self.ready.eq(~busy | (tick_last & fold_last))
+        # The control hears of it from a register: `~busy | (tick_last & fold_last)` of the next cycle.
         with m.If(self.start):
             m.d.sync += [
+                self.ready.eq((self.command.interval == 1) & (self.command.folds == 1)),
                 self.held.eq(self.command),
                 busy.eq(1),
                 tick.eq(self.command.interval),
@@ -83,11 +84,12 @@ class _Folds(wiring.Component):
                 tick_last.eq(self.held.interval == 1),
                 fold.eq(fold - 1),
                 fold_last.eq(fold == 2),
+                self.ready.eq(~busy | fold_last | ((self.held.interval == 1) & (fold == 2))),
             ]
             with m.If(fold_last):
                 m.d.sync += busy.eq(0)
         with m.Else():
-            m.d.sync += [tick.eq(tick - 1), tick_last.eq(tick == 2)]
+            m.d.sync += [tick.eq(tick - 1), tick_last.eq(tick == 2), self.ready.eq(~busy | ((tick == 2) & fold_last))]
         return busy, tick_last, fold_last
 
 

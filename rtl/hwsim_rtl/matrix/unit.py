@@ -19,7 +19,7 @@ from hwsim_rtl.arithmetic import Adder
 from hwsim_rtl.arithmetic.floats import FP8_OPERAND
 from hwsim_rtl.array import OutputStationaryArray, StationaryArray
 from hwsim_rtl.array.skew import delayed
-from hwsim_rtl.control.control import UnitSignature
+from hwsim_rtl.control.control import UnitSignature, all_ended
 from hwsim_rtl.control.semaphores import SEMAPHORES
 from hwsim_rtl.dma import Geometry
 from hwsim_rtl.matrix.command import ENDLESS, levels_of, matrix_command
@@ -253,7 +253,7 @@ class MatrixUnit(wiring.Component):
             posts.r_en.eq(ended),
             self.port.post.eq(Mux(ended, posts.r_data, 0)),
             self.port.ended.eq(ended),
-            self.port.idle.eq(~posts.r_rdy),
+            self.port.idle.eq(all_ended(m, start, ended, self._most_commands)),
         ]
 
     @property

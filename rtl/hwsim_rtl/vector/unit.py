@@ -194,6 +194,7 @@ class VectorUnit(wiring.Component):
 
     def _compute(self, m: Module, walk: Any, how: Any, operands: Any, hits: Any) -> None:
         """Give the lanes their operands; every lane draws a word for every group, one without a column too."""
+        seed, seed_load = _delayed(m, self.seed, 1, "seed"), _delayed(m, self.seed_load, 1, "seed_load", reset=True)
         if self.formats:
             valid = walk.writes & walk.command.stochastic
             draw = _delayed(m, valid, 1 + self.stages.operands + self.lanes[0].draw_cycles, "draw", reset=True)
@@ -203,8 +204,8 @@ class VectorUnit(wiring.Component):
             m.d.comb += [lane.hit.eq(hits[v]), lane.how.eq(how)]
             if self.formats:
                 m.d.comb += [
-                    lane.load.eq(self.seed_load),
-                    lane.seed.eq(self.seed),
+                    lane.load.eq(seed_load),
+                    lane.seed.eq(seed),
                     lane.constant.eq(lane_constant(v)),
                     lane.draw.eq(draw),
                 ]

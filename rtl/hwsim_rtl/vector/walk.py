@@ -208,12 +208,14 @@ class Walk(wiring.Component):
             m.d.sync += walks.eq(0)
 
         m.d.sync += drain.eq(Mux(finish, drains, Mux(drain != 0, drain - 1, 0)))
-        m.d.comb += [
-            again.eq((drain == 1) & (command.more_passes != 0)),
-            self.last.eq((drain == 1) & (command.more_passes == 0)),
-            self.ready.eq(~self.busy | self.last),
+        # The control hears of the end from registers: a drain takes two cycles or more.
+        ends = Signal()
+        m.d.comb += [ends.eq(drain == 2), self.ready.eq(~self.busy | self.last)]
+        m.d.sync += [
+            again.eq(ends & (command.more_passes != 0)),
+            self.last.eq(ends & (command.more_passes == 0)),
+            self.busy.eq(self.start | (self.busy & ~self.last)),
         ]
-        m.d.sync += self.busy.eq(self.start | (self.busy & ~self.last))
         return goes_on, more
 
     def _lines(self, m: Module, name: str, begins: Value, goes_on: Any, more: Any) -> None:
