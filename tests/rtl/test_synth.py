@@ -215,9 +215,9 @@ def test_a_speed_grade_is_a_device_of_its_own_and_an_unknown_one_is_refused(cach
     assert slow["used"] == fast["used"]
     assert slow["fmax_mhz"] * 1.2 < fast["fmax_mhz"]
     hw = array_of()
-    with pytest.raises(HwsimError, match="^speed grade of ecp5-85k must be 6, 7 or 8, not 5$"):
+    with pytest.raises(HwsimError, match=r"^speed grade of ecp5-85k must be 6, 7 or 8, not 5$"):
         synthesize(hw, "ecp5-85k", cache, part="pe", speed_grade=5)
-    with pytest.raises(HwsimError, match="^target 'ice40' has no speed grades; leave --speed-grade out$"):
+    with pytest.raises(HwsimError, match=r"^target 'ice40' has no speed grades; leave --speed-grade out$"):
         synthesize(hw, "ice40", cache, part="pe", speed_grade=6)
 
 

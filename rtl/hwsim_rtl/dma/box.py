@@ -211,9 +211,9 @@ def BEAT(geometry: Geometry) -> data.StructLayout:  # noqa: N802
     """What the generator says of a beat.
 
     `address` is a multiple of the beat; bytes `low` … `high − 1` belong to the line, and `wanted` says that there is
-    one and that it is no `padding`; `within`, that its address is below the limit. `place` is where the beat's first byte goes, be it the line's or not; `row` the
-    number of the tile's line modulo the lanes of the scratchpad; `start` the place of the line's first element. `last`
-    is its box's last beat, `about` are fields of its box.
+    one and that it is no `padding`; `within`, that the address is below the limit. `place` is where the beat's first
+    byte goes, be it the line's or not; `row` the number of the tile's line modulo the lanes of the scratchpad; `start`
+    the place of the line's first element. `last` is its box's last beat, `about` are fields of its box.
     """
     bytes_bits, box = bits_for(geometry.beat_bytes + 1), geometry.box
     return data.StructLayout(

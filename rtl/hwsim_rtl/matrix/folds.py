@@ -59,7 +59,8 @@ class _Folds(wiring.Component):
         self.hw, self.layout = hw, matrix_command(hw)
         super().__init__(
             {
-                "start": In(1), "command": In(self.layout), "ready": Out(1, init=1), "held": Out(self.layout), **members,
+                "start": In(1), "command": In(self.layout), "ready": Out(1, init=1), "held": Out(self.layout),
+                **members,
             }
         )  # fmt: skip
 
