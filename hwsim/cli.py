@@ -413,6 +413,10 @@ def synth(
     speed_grade: Annotated[
         int | None, typer.Option("--speed-grade", metavar="N", help="Of an ECP5: 6, the slowest and default, to 8.")
     ] = None,
+    path_ps: Annotated[
+        int | None,
+        typer.Option("--path-ps", metavar="N", min=1, help="Save an ECP5's LUTs where Yosys' paths are shorter [ps]."),
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of the placement.")] = 1,
     out: Annotated[
         str | None, typer.Option("--out", metavar="DIR", help="Copy the Verilog and the tools' logs and reports there.")
@@ -439,8 +443,9 @@ def synth(
         print(f"hwsim: {text}", file=sys.stderr, flush=True)
 
     found, folder = synthesize(
-        accelerator, target, _cache_folder("synthesis"), part=part, seed=seed, speed_grade=speed_grade, say=say
-    )
+        accelerator, target, _cache_folder("synthesis"), part=part, seed=seed, speed_grade=speed_grade,
+        path_ps=path_ps, say=say,
+    )  # fmt: skip
     summary = {"schema": SYNTH_SCHEMA, **found}
     if out is not None:
         shutil.copytree(folder, out, dirs_exist_ok=True)

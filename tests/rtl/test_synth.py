@@ -15,6 +15,7 @@ from hwsim_rtl.array.pe import StationaryPE
 from hwsim_rtl.dma import Geometry
 from hwsim_rtl.memory import Scratchpad
 from hwsim_rtl.memory.bank import Bank, BankPair
+from hwsim_rtl.registers import Registers
 from hwsim_rtl.synth import TARGETS, flow, synthesize, tools
 from hwsim_rtl.synth.flow import FILES, TOP, Job, measure
 from hwsim_rtl.synth.harness import Harness
@@ -219,6 +220,17 @@ def test_a_speed_grade_is_a_device_of_its_own_and_an_unknown_one_is_refused(cach
         synthesize(hw, "ecp5-85k", cache, part="pe", speed_grade=5)
     with pytest.raises(HwsimError, match=r"^target 'ice40' has no speed grades; leave --speed-grade out$"):
         synthesize(hw, "ice40", cache, part="pe", speed_grade=6)
+
+
+def test_look_up_tables_are_saved_where_paths_may_be_longer(cache):
+    """The choice of a register to read is a wide one: Yosys makes it short, or small."""
+    text = emit(Harness(Registers()), TOP)
+    short, small = (measure(Job(text, ECP5, route=False, path_ps=path), cache)[0]["used"] for path in (None, 5000))
+    assert small["LUT"] < 0.8 * short["LUT"]
+    assert small["FF"] == short["FF"]
+    hw = array_of()
+    with pytest.raises(HwsimError, match=r"^target 'ice40' is mapped without a goal for paths; leave --path-ps out$"):
+        synthesize(hw, "ice40", cache, part="pe", path_ps=5000)
 
 
 def test_a_missing_tool_is_named_with_what_to_install(cache, monkeypatch):

@@ -60,6 +60,7 @@ class Job:
     goal_mhz: float = 0.0
     by_unit: bool = False
     route: bool = True
+    path_ps: int | None = None
 
 
 def measure(job: Job, cache: Path, say: Say = lambda _: None) -> tuple[dict[str, Any], Path]:
@@ -140,6 +141,7 @@ def _script(job: Job) -> str:
         # No word of a bank is needed in the cycle in which it is written (docs/rtl-dma.md).
         *(f"setattr -set no_rw_check 1 {name}/m:*" for name in tree.modules if name.startswith("Bank")),
         *(f"setattr -mod -set keep_hierarchy 1 {name}" for name in _boundaries(job, tree)),
+        *([] if job.path_ps is None else [f"scratchpad -set abc9.D {job.path_ps}"]),
         *job.device.synthesis.format(top=tree.top).split("; "),
         "tee -q -o cells.json stat -json",
         "write_json netlist.json",

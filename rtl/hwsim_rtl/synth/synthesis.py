@@ -28,6 +28,7 @@ def synthesize(
     part: str = "machine",
     seed: int = 1,
     speed_grade: int | None = None,
+    path_ps: int | None = None,
     say: Say = lambda _: None,
 ) -> tuple[dict[str, Any], Path]:
     """Synthesise, place and route, or find what came out when it was done before.
@@ -46,6 +47,9 @@ def synthesize(
         Of the placement.
     speed_grade : int, optional
         Of the device, where it comes in several; the slowest unless given.
+    path_ps : int, optional
+        Longest path that Yosys works towards, by its own estimate [ps]: it saves look-up tables where paths are
+        shorter. Without it, the longest that there is.
     say : callable
         Is told what is being done.
 
@@ -57,23 +61,26 @@ def synthesize(
     Raises
     ------
     HwsimError
-        If there is no such target, speed grade or part, a tool is missing, or one fails.
+        If there is no such target, speed grade or part, the target takes no path, a tool is missing, or one fails.
     """
     if target not in TARGETS:
         raise HwsimError(f"unknown target '{target}'; choose one of {', '.join(TARGETS)}")
     chosen = TARGETS[target]
     devices = chosen.devices if speed_grade is None else (_graded(target, speed_grade),)
+    if path_ps is not None and not all(device.takes_path for device in devices):
+        raise HwsimError(f"target '{target}' is mapped without a goal for paths; leave --path-ps out")
     for package in (YOSYS, *(device.router for device in devices if device.router)):
         tools.version(package)
     say(f"{hw.name}, {part}: writing the Verilog")
     text = emit(Harness(component(hw, part)), TOP)
     for device in devices:
-        found, folder = measure(Job(text, device, seed, chosen.goal_mhz, by_unit=part == "machine"), cache, say)
+        job = Job(text, device, seed, chosen.goal_mhz, by_unit=part == "machine", path_ps=path_ps)
+        found, folder = measure(job, cache, say)
         if found["fits"]:
             break
-    summary = {"hardware": hw.name, "part": part, "target": target, "note": chosen.note, **found}
+    summary = {"hardware": hw.name, "part": part, "target": target, "note": chosen.note, "path_ps": path_ps, **found}
     if summary["pes"]:
-        summary["pe"] = measure(Job(emit(pe(hw), "pe"), device, route=False), cache, say)[0]["used"]
+        summary["pe"] = measure(Job(emit(pe(hw), "pe"), device, route=False, path_ps=path_ps), cache, say)[0]["used"]
         rows = {row["component"].split(".")[-1]: row for row in summary["components"]}
         array = rows.get("array", rows["all"])
         summary["array_per_pe"] = {name: round(array[name] / summary["pes"], 1) for name in summary["used"]}

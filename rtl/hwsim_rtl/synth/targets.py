@@ -29,6 +29,8 @@ class Device:
         Of nextpnr.
     bels : mapping of str to str
         By resource, what nextpnr calls it.
+    takes_path : bool
+        Yosys maps it with abc9, which saves look-up tables where paths are shorter than one that it is told.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Device:
     router: str | None = None
     options: tuple[str, ...] = ()
     bels: Mapping[str, str] = field(default_factory=dict)
+    takes_path: bool = False
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,7 @@ def _ecp5(grade: int) -> Device:
             "--router2-alt-weights",
         ),
         bels={"LUT": "TRELLIS_COMB", "FF": "TRELLIS_FF", "DSP": "MULT18X18D", "BRAM": "DP16KD"},
+        takes_path=True,
     )  # fmt: skip
 
 
