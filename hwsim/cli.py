@@ -411,7 +411,8 @@ def synth(
         typer.Option("--part", metavar="NAME", help="machine, or a part of it alone: array, pe, control, load, …"),
     ] = "machine",
     speed_grade: Annotated[
-        int | None, typer.Option("--speed-grade", metavar="N", help="Of an ECP5: 6, the slowest and default, to 8.")
+        str | None,
+        typer.Option("--speed-grade", metavar="N", help="Of an ECP5: 6 (the slowest, default), 7, 8, or 8-5G."),
     ] = None,
     path_ps: Annotated[
         int | None,

@@ -210,16 +210,19 @@ def test_unknown_targets_and_parts_are_refused(cache):
 
 
 def test_a_speed_grade_is_a_device_of_its_own_and_an_unknown_one_is_refused(cache):
-    slow, fast = (synthesize(array_of(), "ecp5-85k", cache, part="pe", speed_grade=grade)[0] for grade in (6, 8))
+    hw = array_of()
+    slow, fast, fastest = (
+        synthesize(hw, "ecp5-85k", cache, part="pe", speed_grade=grade, seed=2)[0] for grade in ("6", "8", "8-5G")
+    )
     assert slow["device"] == ECP5.name == "LFE5U-85F, speed grade 6, CABGA756"
     assert fast["device"] == "LFE5U-85F, speed grade 8, CABGA756"
-    assert slow["used"] == fast["used"]
-    assert slow["fmax_mhz"] * 1.2 < fast["fmax_mhz"]
-    hw = array_of()
-    with pytest.raises(HwsimError, match=r"^speed grade of ecp5-85k must be 6, 7 or 8, not 5$"):
-        synthesize(hw, "ecp5-85k", cache, part="pe", speed_grade=5)
+    assert fastest["device"] == "LFE5UM5G-85F, speed grade 8, CABGA756"
+    assert slow["used"] == fast["used"] == fastest["used"]
+    assert slow["fmax_mhz"] * 1.2 < fast["fmax_mhz"] < fastest["fmax_mhz"]
+    with pytest.raises(HwsimError, match=r"^speed grade of ecp5-85k must be 6, 7, 8 or 8-5G, not 5$"):
+        synthesize(hw, "ecp5-85k", cache, part="pe", speed_grade="5")
     with pytest.raises(HwsimError, match=r"^target 'ice40' has no speed grades; leave --speed-grade out$"):
-        synthesize(hw, "ice40", cache, part="pe", speed_grade=6)
+        synthesize(hw, "ice40", cache, part="pe", speed_grade="6")
 
 
 def test_look_up_tables_are_saved_where_paths_may_be_longer(cache):

