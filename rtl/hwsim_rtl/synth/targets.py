@@ -82,7 +82,7 @@ def _ecp5(grade: str, chip: str = "LFE5U-85F", option: str = "--85k") -> Device:
         # What a whole machine needs to be routed at all: docs/synthesis.md.
         options=(
             option, "--package", "CABGA756", "--speed", grade, "--placer", "static", "--router", "router2",
-            "--router2-alt-weights",
+            "--tmg-ripup",
         ),
         bels={"LUT": "TRELLIS_COMB", "FF": "TRELLIS_FF", "DSP": "MULT18X18D", "BRAM": "DP16KD"},
         takes_path=True,
