@@ -42,8 +42,11 @@ LINT_WAIVERS = {
     "DECLFILENAME": "one file holds all modules",
     "SYMRSVDWORD": "names of signals that are words of C++",
 }
-#: A waiver for one signal.
-_BUNDLE = "fields of a prepared command that follow from others of its fields: no bit depends on itself", "*made*"
+#: Waivers for one signal each.
+_BUNDLES = {
+    "*made*": "fields of a prepared command that follow from others of its fields: no bit depends on itself",
+    "*beat.within*": "whether a beat is within memory follows from its address, another of its fields: likewise",
+}
 
 
 def write_design(directory: Path, hw: Accelerator) -> tuple[Path, ...]:
@@ -144,6 +147,6 @@ def _waivers() -> str:
     lines = ["`verilator_config"]
     for rule, reason in LINT_WAIVERS.items():
         lines += [f"// {reason}", f"lint_off -rule {rule}"]
-    reason, names = _BUNDLE
-    lines += [f"// {reason}", f'lint_off -rule UNOPTFLAT -file "*" -match "{names}"']
+    for names, reason in _BUNDLES.items():
+        lines += [f"// {reason}", f'lint_off -rule UNOPTFLAT -file "*" -match "{names}"']
     return "\n".join(lines) + "\n"
