@@ -89,7 +89,7 @@ def _ecp5(grade: str, chip: str = "LFE5U-85F", option: str = "--85k") -> Device:
     )  # fmt: skip
 
 
-#: By speed grade; the last is that of the ECP5-5G, the same chip at 1.2 V.
+#: By speed grade; the last is that of the ECP5-5G, a chip for 1.2 instead of 1.1 V (Lattice, FPGA-DS-02012).
 _ECP5 = {**{grade: _ecp5(grade) for grade in "678"}, "8-5G": _ecp5("8", "LFE5UM5G-85F", "--um5g-85k")}
 _ICE40 = {
     "LUT": {"SB_LUT4": 1},

@@ -194,8 +194,9 @@ class VectorUnit(wiring.Component):
 
     def _compute(self, m: Module, walk: Any, how: Any, operands: Any, hits: Any) -> None:
         """Give the lanes their operands; every lane draws a word for every group, one without a column too."""
-        seed, seed_load = _delayed(m, self.seed, 1, "seed"), _delayed(m, self.seed_load, 1, "seed_load", reset=True)
         if self.formats:
+            seed = _delayed(m, self.seed, 1, "seed")  # the way to all lanes is long
+            seed_load = _delayed(m, self.seed_load, 1, "seed_load", reset=True)
             valid = walk.writes & walk.command.stochastic
             draw = _delayed(m, valid, 1 + self.stages.operands + self.lanes[0].draw_cycles, "draw", reset=True)
         for v, lane in enumerate(self.lanes):
