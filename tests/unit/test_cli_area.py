@@ -22,7 +22,7 @@ def test_json_has_every_part_and_their_sum(capsys: pytest.CaptureFixture[str]) -
     assert sum(part["area_mm2"] for part in found["parts"].values()) == pytest.approx(found["area_mm2"])
     assert list(found["parts"]) == [part.part for part in areas.parts]
     assert found["fpga"]["fits"] is True
-    assert found["fpga"]["used"]["BRAM"] == {"value": 112, "low": 112, "high": 112}
+    assert found["fpga"]["used"]["BRAM"] == {"value": 108, "low": 108, "high": 108}
     assert found["fpga"]["used"]["LUT"]["value"] == pytest.approx(cells.used["LUT"].value)
 
 

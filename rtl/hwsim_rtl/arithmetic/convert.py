@@ -119,7 +119,10 @@ class Scale(Leaf):
             "add", field=x.field + self.exponent, fraction=x.fraction, sign=x.sign, zero=x.zero, infinity=x.infinity,
             nan=x.nan,
         )  # fmt: skip
-        zero, infinity = s.zero | (s.field < 1), s.infinity | ((s.field > 254) & ~s.zero)
+        # Below 1, and above 254, of a number with a sign: comparisons would take a carry chain each.
+        field, negative = s.field[:-1], s.field[-1]
+        zero = s.zero | negative | ~field.any()
+        infinity = s.infinity | (~s.zero & ~negative & (field[8:].any() | field[:8].all()))
         y = finish(s.sign, Cat(s.fraction, s.field[:8]), nan=s.nan, infinity=infinity, zero=zero)
         m.d.comb += self.y.eq(pipe.end("pack", y=y).y)
         return m

@@ -263,7 +263,10 @@ class Control(wiring.Component):
         """
         port = self._port(unit)
         name = UNIT_NAMES[unit]
-        prepared = self._prepared(m, unit)
+        preparer = self.preparers[unit]
+        prepared = Value.cast(preparer.prepared)
+        # What the queue was given in the cycle before is at its head when it is empty: as good as a register.
+        ahead = preparer.ahead if preparer.cycles else self.pace_cycles > _LEAST_PACE_CYCLES
         queued_goes, new_goes, start = (Signal(name=f"{name}_{what}") for what in ("queued_goes", "new_goes", "start"))
         queued_turn, new_turn = self._turns(unit, tickets)
         m.submodules[f"{name}_waits"] = waits = Waits(self.queue_depth)
@@ -281,7 +284,7 @@ class Control(wiring.Component):
             new_goes.eq(dispatch.offers[unit] & waits.empty & new_turn & ~waits.lacks),
             dispatch.accepts[unit].eq(~queue.full | (queued_goes & port.command.ready)),
             port.command.valid.eq(queued_goes | new_goes),
-            port.command.payload.eq(Mux(queue.empty, prepared, queue.head)),
+            port.command.payload.eq(queue.head if ahead else Mux(queue.empty, prepared, queue.head)),
             start.eq(port.command.valid & port.command.ready),
             queue.push.eq(dispatch.pushes[unit]),
             queue.item.eq(prepared),
@@ -295,15 +298,6 @@ class Control(wiring.Component):
             self.seen.ends[unit].eq(port.ended),
         ]
         return start
-
-    def _prepared(self, m: Module, unit: Unit) -> Value:
-        """Give the prepared command; what needs no cycles goes through a register where δ leaves one for it."""
-        preparer = self.preparers[unit]
-        if preparer.cycles or self.pace_cycles <= _LEAST_PACE_CYCLES:
-            return Value.cast(preparer.prepared)
-        prepared = Signal(len(preparer.prepared.as_value()), reset_less=True, name=f"{UNIT_NAMES[unit]}_prepared")
-        m.d.sync += prepared.eq(preparer.prepared)
-        return prepared
 
     def _turns(self, unit: Unit, tickets: Tickets) -> tuple[Value, Value]:
         """Say whether a queued and a newly dispatched command have the memory port, where they need it."""

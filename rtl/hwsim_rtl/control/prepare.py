@@ -26,10 +26,13 @@ class Preparer(Protocol):
         Of the prepared command.
     cycles : int
         `prepared` is right, and `done` high, so many cycles after the first one with `valid`.
+    ahead : bool
+        `prepared` is right a cycle before it is `done`, so that the command need not pass by its queue to start.
     """
 
     layout: Layout
     cycles: int
+    ahead: bool
 
 
 class PreparerSignature(wiring.Signature):
@@ -47,7 +50,7 @@ class PreparerSignature(wiring.Signature):
     taken : In(1)
         The command leaves in this cycle; another may stand in the next.
     prepared, done : Out(layout), Out(1)
-        The prepared command, and that it is right.
+        The prepared command, and that it is right; it stays so while the words stand.
     soon : Out(1)
         It will be in the next cycle, if the command stands in this one. Without a driver, that is always so.
     """
@@ -74,7 +77,7 @@ class Words(wiring.Component):
         Of 32 words of 32 bits.
     """
 
-    cycles = 0
+    cycles, ahead = 0, False
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout

@@ -41,6 +41,7 @@ def scratchpad_write(g: Geometry) -> data.StructLayout:
 def accumulator_write(g: Geometry) -> data.StructLayout:
     """Words of a beat on their way to consecutive lanes, those enabled, and which lanes of the last line to clear.
 
+    The words come a cycle after all the rest, and are written then: where they go is known before they are scaled.
     With `fill`, each lane of line `fill_line` that is `fill_from` lanes or more behind `fill_lane` is cleared unless it
     is written; lanes before `fill_lane` are those of the line behind it.
     """
@@ -65,7 +66,7 @@ class Load(wiring.Component):
     geometry : Geometry
         Of the data path.
     stages : int
-        Registers between data and memories, 0 to 2: data must then come earlier.
+        Registers between data and memories, 1 or 2: data must come so much earlier.
 
     Attributes
     ----------
@@ -81,14 +82,14 @@ class Load(wiring.Component):
     data : In(stream of a beat)
         Their data, in order; taken no earlier than the contract says.
     scratchpad, accumulator : Out(stream of writes, always ready)
-        What is written in this cycle.
+        What is written in this cycle; in the accumulator, in the next one.
     done : Out(1)
         The cycle of a box's last write: the cycle before the command's end.
     limit : In(address), beyond : Out(1)
         Beats from this address on are not requested, and that there was one; what is written for them means nothing.
     """
 
-    def __init__(self, geometry: Geometry, stages: int = 0) -> None:
+    def __init__(self, geometry: Geometry, stages: int = 1) -> None:
         self.geometry, self.stages = geometry, stages
         g = geometry
         self.memory_cycles = g.latency_cycles - WALK_CYCLES - stages
@@ -135,7 +136,7 @@ class Load(wiring.Component):
         ]  # fmt: skip
 
     def _write(self, m: Module, turn: Any) -> None:
-        """Move elements, widen words and scale them; a register behind each of the two where there are stages."""
+        """Move elements, widen words and scale them; a register behind each of the two, or behind both."""
         g, kept = self.geometry, turn.payload
         scratchpad, accumulator = Signal(scratchpad_write(g)), Signal(accumulator_write(g))
         enabled = Signal(g.beat_bytes)  # bytes of the beat that are the line's
@@ -161,15 +162,15 @@ class Load(wiring.Component):
                     ("scratchpad", scratchpad), ("accumulator", accumulator), ("scaled", scaled), ("valid", valid),
                 )
             )  # fmt: skip
-        accumulator = self._scale(m, scaled, accumulator)
-        if self.stages > 0:
-            scratchpad, accumulator, valid = (
-                later(m, value, f"scaled_{name}", reset=name == "valid")
-                for name, value in (("scratchpad", scratchpad), ("accumulator", accumulator), ("valid", valid))
-            )
+        words = self._scale(m, scaled, accumulator.words)
+        m.d.comb += [self.accumulator.payload.eq(accumulator), self.accumulator.valid.eq(valid[1])]
+        scratchpad, words, valid = (
+            later(m, value, f"scaled_{name}", reset=name == "valid")
+            for name, value in (("scratchpad", scratchpad), ("words", words), ("valid", Cat(valid[0], valid[2])))
+        )
         m.d.comb += [
-            self.scratchpad.payload.eq(scratchpad), self.accumulator.payload.eq(accumulator),
-            Cat(self.scratchpad.valid, self.accumulator.valid, self.done).eq(valid),
+            self.scratchpad.payload.eq(scratchpad), self.accumulator.payload.words.eq(words),
+            Cat(self.scratchpad.valid, self.done).eq(valid),
         ]  # fmt: skip
 
     def _widen(self, m: Module, kept: Any, enabled: Any, out: Any) -> Value:
@@ -195,15 +196,13 @@ class Load(wiring.Component):
                             m.d.comb += word.eq(element)
         return is_narrow
 
-    def _scale(self, m: Module, scaled: Any, accumulator: Any) -> Any:
+    def _scale(self, m: Module, scaled: Any, words: Any) -> Any:
         """Give the words times 2^EXPONENT where they are of a narrow format."""
-        out = Signal.like(accumulator, name="scaled")
-        m.d.comb += out.eq(accumulator)
+        out = Signal.like(words, name="scaled")
         for i in range(self.geometry.most_words):
             scale = m.submodules[f"scale_{i}"] = Scale()
-            m.d.comb += [scale.x.eq(accumulator.words[i]), scale.exponent.eq(scaled.exponent)]
-            with m.If(scaled.is_narrow):
-                m.d.comb += out.words[i].eq(scale.y)
+            m.d.comb += [scale.x.eq(words[i]), scale.exponent.eq(scaled.exponent)]
+            m.d.comb += out[i].eq(Mux(scaled.is_narrow, scale.y, words[i]))
         return out
 
 

@@ -34,7 +34,8 @@ class Prepare(wiring.Component):
     multipliers : int
         Multipliers that share the products, 1 or more.
     pipelined : bool
-        There are registers before and behind the multipliers, and behind all. Else it takes fewer cycles, longer ones.
+        There are registers before and behind the multipliers, and `prepared` is ahead. Else it takes fewer cycles,
+        longer ones.
 
     Attributes
     ----------
@@ -42,6 +43,8 @@ class Prepare(wiring.Component):
         `move_command`.
     cycles : int
         Rounds of the multipliers, and those registers.
+    ahead : bool
+        As `hwsim_rtl.control.prepare.Preparer`.
 
     Members
     -------
@@ -54,7 +57,7 @@ class Prepare(wiring.Component):
         self.layout = move_command(geometry)
         super().__init__(PreparerSignature(self.layout))
         self._products = _Products(geometry, multipliers, 2 if pipelined else 0)
-        self.cycles = self._products.rounds + pipelined
+        self.cycles, self.ahead = self._products.rounds + pipelined, pipelined
 
     @classmethod
     def within(cls, geometry: Geometry, cycles: int) -> Prepare:
@@ -78,8 +81,7 @@ class Prepare(wiring.Component):
         self._products.begin()
         self._box(m, made.box, _Decoded(m, self.words, self.pipelined), self._products)
         self._products.build(m, round_)
-        domain = m.d.sync if self.pipelined else m.d.comb
-        domain += self.prepared.eq(made)
+        m.d.comb += self.prepared.eq(made)
         with m.If(~self.valid | self.taken):
             m.d.sync += round_.eq(0)
         with m.Elif(~self.done):

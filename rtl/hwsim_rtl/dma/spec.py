@@ -228,6 +228,9 @@ class WalkSpec(wiring.Component):
                 claims.holds(f"{level}: index below its count", index < counts[level])
                 claims.helps(f"{level}: what is left inside", walk.state[f"left_{level}"] == left)
                 claims.helps(f"{level}: last inside", walk.state[f"last_{level}"] == at_end)
+                if level != LEVELS[-1]:
+                    claims.helps(f"{level}: entered inside", walk.state[f"enters_{level}"] == ends)
+                    claims.helps(f"{level}: going on inside", walk.state[f"goes_on_{level}"] == (ends & ~at_end))
             moves.index[level], moves.enters[level], moves.goes_on[level] = index, carry, carry & ~at_end
             carry, ends = carry & at_end, ends & at_end
         with m.If(walk.busy):

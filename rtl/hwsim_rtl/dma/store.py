@@ -21,6 +21,7 @@ __all__ = ["Store"]
 #: From the read of a beat to its words, and beats between read and memory: enough for one a cycle.
 READ_CYCLES = 2
 _WAITING = 4
+_OF_TAPS = ("step_th", "step_tw", "tap_h", "tap_w", "by_tap", "by_tap_wrapped")
 
 
 def accumulator_read(g: Geometry) -> data.StructLayout:
@@ -108,6 +109,8 @@ class Store(wiring.Component):
             pending.answer.eq(self.response.valid), self.response.ready.eq(pending.take),
             self.done.eq(pending.beat.valid & pending.beat.payload.last),
         ]  # fmt: skip
+        # A store has one tap, so what a tap is away from the next one is not looked at.
+        m.d.comb += [walk.box[name].eq(0) for name in _OF_TAPS]
         self._pack(m, beat, takes & moves, room)
         return m
 

@@ -68,7 +68,7 @@ class LoadUnit(_Unit):
     geometry : Geometry
         Of the data path.
     stages : int
-        Registers between data and memories, 0 to 2.
+        Registers between data and memories, 1 or 2.
 
     Members
     -------

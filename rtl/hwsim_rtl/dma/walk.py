@@ -99,6 +99,7 @@ class BoxGenerator(wiring.Component):
         return [
             *(state[f"left_{level}"].eq(counts[level]) for level in LEVELS),
             *(state[f"last_{level}"].eq(box[f"single_{level}"]) for level in LEVELS),
+            *_levels(state, {level: box[f"single_{level}"] for level in LEVELS}),
             *(state[f"address_{level}"].eq(box.address) for level in _LINES),
             *(state[f"place_{level}"].eq(box.place) for level in ("b", "w", "tw")),
             *(state[name].eq(box.start_h) for name in ("y_h", "y_th")),
@@ -108,19 +109,17 @@ class BoxGenerator(wiring.Component):
 
     def _step(self, m: Module, box: Any, now: Any, then: Any) -> None:
         """The state of the next beat: the innermost level that has not ended goes on, those inside it begin again."""
-        counts, goes = _counts(box), Const(1, 1)  # everything inside the level has ended
-        enters = {}
+        counts = _counts(box)
         m.d.comb += [then.eq(now), then.first.eq(now.last_beat)]
-        for level in reversed(LEVELS):
-            enters[level], last = Signal(name=f"enters_{level}"), now[f"last_{level}"]
-            m.d.comb += enters[level].eq(goes)
-            with m.If(goes & last):
+        for level in LEVELS:
+            enters, last = now[f"enters_{level}"] if level in _LINES else Const(1, 1), now[f"last_{level}"]
+            with m.If(enters & last):
                 m.d.comb += [then[f"left_{level}"].eq(counts[level]), then[f"last_{level}"].eq(box[f"single_{level}"])]
-            with m.Elif(goes):
+            with m.Elif(enters):
                 left = now[f"left_{level}"]
                 m.d.comb += [then[f"left_{level}"].eq(left - 1), then[f"last_{level}"].eq(left == 2)]
-            goes = goes & last
-        goes_on = {level: enters[level] & ~now[f"last_{level}"] for level in _LINES}
+        m.d.comb += _levels(then, {level: then[f"last_{level}"] for level in LEVELS})
+        enters, goes_on = ({level: now[f"{what}_{level}"] for level in _LINES} for what in ("enters", "goes_on"))
         self._addresses(m, box, now, then, enters, goes_on)
         self._coordinates(m, box, now, then, goes_on)
         self._places(m, box, now, then, goes_on)
@@ -245,6 +244,15 @@ def _all_last(state: Any) -> Value:
     return Cat(state[f"last_{level}"] for level in LEVELS).all()
 
 
+def _levels(state: Any, last: dict[str, Value]) -> list[Any]:
+    """Say of each level of a state whether it is entered with the next beat, and whether it goes on, by its lasts."""
+    found, inside = [], last["beat"]
+    for level in reversed(_LINES):
+        found += [state[f"enters_{level}"].eq(inside), state[f"goes_on_{level}"].eq(inside & ~last[level])]
+        inside = inside & last[level]
+    return found
+
+
 def _modulus(g: Geometry, into_accumulator: Value, lane: Value, step: Value) -> tuple[Value, Value]:
     """Sum of a lane and a step, by the memory that the box goes to, and whether it passed the last lane."""
     if g.cols == g.deep:
@@ -274,9 +282,12 @@ def _counts(box: Any) -> dict[str, Value]:
 
 
 def _state(g: Geometry) -> data.StructLayout:
-    """Where the walk is: per level the indices left, this one included, whether it is the last, and where it began."""
+    """Where the walk is: per level the indices left, this one included, whether it is the last, whether the next beat
+    begins another index or goes on with it, known a cycle ahead, and where the index began.
+    """
     left = {f"left_{level}": TAP_BITS if level[0] == "t" else COUNT_BITS for level in LEVELS}
     last = {f"last_{level}": 1 for level in LEVELS}
+    last |= {f"{what}_{level}": 1 for what in ("enters", "goes_on") for level in _LINES}
     addresses = {f"address_{level}": ADDRESS_BITS for level in _LINES}
     coordinates = dict.fromkeys(("y_h", "y_th", "x_w", "x_tw"), signed(COUNT_BITS + 2))
     places = {f"place_{level}": g.place for level in ("b", "w", "tw")}

@@ -88,7 +88,8 @@ class MatrixPrepare(wiring.Component):
     multipliers : int
         Multipliers that share the products, 1 or more.
     pipelined : bool
-        There are registers before and behind the multipliers, and behind all. Else it takes fewer cycles, longer ones.
+        There are registers before and behind the multipliers, and `prepared` is ahead. Else it takes fewer cycles,
+        longer ones.
 
     Attributes
     ----------
@@ -96,6 +97,8 @@ class MatrixPrepare(wiring.Component):
         `matrix_command`.
     cycles : int
         Rounds of the multipliers, and those registers.
+    ahead : bool
+        As `hwsim_rtl.control.prepare.Preparer`.
 
     Members
     -------
@@ -110,7 +113,7 @@ class MatrixPrepare(wiring.Component):
         products = self._decode(trial := Module(), self.prepared)
         only_measured(trial)
         #: Products of the pass with the most of them: more multipliers do not help.
-        self.widest, self.cycles = products.widest, products.rounds + pipelined
+        self.widest, self.cycles, self.ahead = products.widest, products.rounds + pipelined, pipelined
 
     @classmethod
     def within(cls, hw: Accelerator, cycles: int) -> MatrixPrepare:
@@ -132,8 +135,7 @@ class MatrixPrepare(wiring.Component):
         m = Module()
         round_, made = Signal(range(self.cycles + 1)), Signal(self.layout, reset_less=True)
         self._decode(m, made).build(round_)
-        domain = m.d.sync if self.pipelined else m.d.comb
-        domain += self.prepared.eq(made)
+        m.d.comb += self.prepared.eq(made)
         m.d.comb += self.soon.eq(self.done | (round_ == self.cycles - 1))
         with m.If(~self.valid | self.taken):
             m.d.sync += [round_.eq(0), self.done.eq(0)]

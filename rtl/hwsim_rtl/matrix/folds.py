@@ -48,11 +48,11 @@ class _Folds(wiring.Component):
     Members
     -------
     start : In(1), command : In(`matrix_command`)
-        Begin this command's first fold in the next cycle; only while `ready`.
+        Begin this command's first fold in the next cycle; only while `ready`. Until then the command may be anything.
     ready : Out(1)
         This is the last cycle of the last fold, or nothing goes on.
     held : Out(`matrix_command`)
-        The present command.
+        The present command; it means nothing without one.
     """
 
     def __init__(self, hw: Accelerator, members: Any) -> None:
@@ -68,12 +68,14 @@ class _Folds(wiring.Component):
         """Give whether a fold goes on, whether this cycle is its last, and whether it is the command's last."""
         busy, tick, fold = Signal(), Signal(COUNT_BITS), Signal(COUNT_BITS)
         tick_last, fold_last = Signal(), Signal()
-        # The control hears of it from a register: `~busy | (tick_last & fold_last)` of the next cycle.
-        with m.If(self.start):
+        # The control hears of it from a register: `~busy | (tick_last & fold_last)` of the next cycle. As the way from
+        # the start is long, what means nothing without a command is taken in every cycle in which one may start.
+        with m.If(self.ready):
+            single = (self.command.interval == 1) & (self.command.folds == 1)
             m.d.sync += [
-                self.ready.eq((self.command.interval == 1) & (self.command.folds == 1)),
+                self.ready.eq(~self.start | single),
                 self.held.eq(self.command),
-                busy.eq(1),
+                busy.eq(self.start),
                 tick.eq(self.command.interval),
                 tick_last.eq(self.command.interval == 1),
                 fold.eq(self.command.folds),
@@ -85,12 +87,10 @@ class _Folds(wiring.Component):
                 tick_last.eq(self.held.interval == 1),
                 fold.eq(fold - 1),
                 fold_last.eq(fold == 2),
-                self.ready.eq(~busy | fold_last | ((self.held.interval == 1) & (fold == 2))),
+                self.ready.eq((self.held.interval == 1) & (fold == 2)),
             ]
-            with m.If(fold_last):
-                m.d.sync += busy.eq(0)
         with m.Else():
-            m.d.sync += [tick.eq(tick - 1), tick_last.eq(tick == 2), self.ready.eq(~busy | ((tick == 2) & fold_last))]
+            m.d.sync += [tick.eq(tick - 1), tick_last.eq(tick == 2), self.ready.eq((tick == 2) & fold_last)]
         return busy, tick_last, fold_last
 
 
@@ -133,19 +133,19 @@ class StationaryFolds(_Folds):
         m = Module()
         busy, tick_last, fold_last = self._count(m)
         rows, cols = self.hw.array.rows, self.hw.array.cols
-        command, held, start = self.command, self.held, self.start
+        command, held, start, ready = self.command, self.held, self.start, self.ready
         next_fold = Signal()
         m.d.comb += next_fold.eq(busy & tick_last & ~fold_last)
 
         # Runs of the reduction inside, blocks of columns outside. What a fold takes of each is known with its first
         # cycle: it is on the way to the scratchpad.
         fold_rows, fold_columns = Signal(range(rows + 1)), Signal(range(cols + 1))
-        segment_ends = _runs(m, "segment", rows, start, command.segment, next_fold, fold_rows)
+        segment_ends = _runs(m, "segment", rows, ready, command.segment, next_fold, fold_rows)
         segments, last_segment, block_ends = Signal(COUNT_BITS), Signal(), Signal()
         m.d.comb += block_ends.eq(segment_ends & last_segment)
-        _runs(m, "columns", cols, start, command.columns, next_fold & block_ends, fold_columns)
+        _runs(m, "columns", cols, ready, command.columns, next_fold & block_ends, fold_columns)
         first, base = Signal(), Signal.like(self.tag.line, name="base")
-        with m.If(start):
+        with m.If(ready):
             m.d.sync += [
                 segments.eq(command.segments),
                 last_segment.eq(command.segments == 1),
@@ -187,10 +187,11 @@ class StationaryFolds(_Folds):
         return m
 
 
-def _runs(m: Module, name: str, most: int, start: Value, count: Value, step: Value, taken: Signal) -> Signal:
+def _runs(m: Module, name: str, most: int, load: Value, count: Value, step: Value, taken: Signal) -> Signal:
     """Cut a count into runs of `most`, and one of what is left, and again from its beginning with the next step.
 
-    `taken` is the length of the present run, from a register; gives whether it is the last one, from another.
+    It begins with what `count` is in the last cycle of `load`. `taken` is the length of the present run, from a
+    register; gives whether it is the last one, from another.
     """
     whole, left = Signal.like(count, name=f"{name}_whole"), Signal.like(count, name=f"{name}_left")
     whole_ends, ends = Signal(name=f"{name}_whole_ends"), Signal(name=f"{name}_ends")
@@ -200,7 +201,7 @@ def _runs(m: Module, name: str, most: int, start: Value, count: Value, step: Val
         last = value <= limit
         return last, Mux(last, (value - (limit - most))[: len(taken)], most)
 
-    with m.If(start):
+    with m.If(load):
         own, length = of(count, most)
         m.d.sync += [whole.eq(count), left.eq(count), whole_ends.eq(own), ends.eq(own)]
         m.d.sync += [whole_taken.eq(length), taken.eq(length)]
@@ -266,7 +267,7 @@ class OutputFolds(_Folds):
         columns, blocks, height = Signal(COUNT_BITS), Signal(COUNT_BITS), Signal(COUNT_BITS)
         columns_end, blocks_end = Signal(), Signal()
         m.d.comb += [columns_end.eq(columns <= cols), blocks_end.eq(columns_end & (blocks == 1))]
-        with m.If(start):
+        with m.If(self.ready):
             m.d.sync += [
                 columns.eq(command.columns), blocks.eq(command.blocks), height.eq(command.rows),
                 tag.top.eq(command.top),

@@ -153,7 +153,7 @@ class MatrixUnit(wiring.Component):
             tag_bits=sum_tag(hw).size, lead_cycles=1,
         )  # fmt: skip
         m.d.comb += [
-            walks[stays].load.eq(folds.start), walks[stays].next.eq(folds.command[stays]),
+            walks[stays].load.eq(folds.ready), walks[stays].next.eq(folds.command[stays]),
             walks[moves].load.eq(folds.begins), walks[moves].next.eq(folds.held[moves]),
         ]  # fmt: skip
         self._read(m, stays, walks[stays], folds.loads, array.cols - folds.idle)
@@ -192,7 +192,7 @@ class MatrixUnit(wiring.Component):
             accumulator_latency_cycles=hw.accumulator.add_latency_cycles, tag_bits=layout.size, lead_cycles=1,
         )  # fmt: skip
         for side in "ab":
-            m.d.comb += [walks[side].load.eq(folds.start), walks[side].next.eq(folds.command[side])]
+            m.d.comb += [walks[side].load.eq(folds.ready), walks[side].next.eq(folds.command[side])]
         self._read(m, "a", walks["a"], folds.reads, folds.tag.rows)
         self._read(m, "b", walks["b"], folds.reads, array.cols - folds.tag.idle)
 

@@ -82,13 +82,14 @@ class Walk(wiring.Component):
         with m.If(self.load):
             m.d.sync += self.walk.eq(self.next)
 
-        # Bit l: level l ends with the present place; it goes on, as all the levels inside it end; all of them end. The
-        # next place's are found a cycle ahead, so that what goes on is known from registers.
-        last, then_last = Signal(count), Signal(count)
+        # Bit l: level l ends with the present place; it goes on, as all the levels inside it end; all of them end. They
+        # are found for a place before the step to it, so that what goes on is known from registers.
+        last, first_last, then_last = Signal(count), Signal(count), Signal(count)
         goes_on, again = Signal(count, init=1 << count - 1), Signal()
-        inside = Cat(then_last[level + 1 :].all() if level + 1 < count else 1 for level in range(count))
-        m.d.comb += then_last.eq(last)
-        m.d.sync += [last.eq(then_last), goes_on.eq(inside & ~then_last), again.eq(then_last.all())]
+        for begins, found in ((self.load, first_last), (self.step & ~self.load, then_last)):
+            inside = Cat(found[level + 1 :].all() if level + 1 < count else 1 for level in range(count))
+            with m.If(begins):
+                m.d.sync += [last.eq(found), goes_on.eq(inside & ~found), again.eq(found.all())]
         base, step, lane_step = Signal(place), Signal(self.walk.levels[0].shape()), Signal(range(max(self.takes) + 1))
         for level, takes in enumerate(self.takes):
             with m.If(goes_on[level]):
@@ -112,20 +113,20 @@ class Walk(wiring.Component):
                 m.d.sync += places[level].eq(then)
             if level or not self.endless:
                 outer = again | goes_on[:level].any() if level else again
-                self._count(m, level, then_last[level], goes_on[level], outer)
+                single, goes_last = self._count(m, level, goes_on[level], outer)
+                m.d.comb += first_last[level].eq(self.next.levels[level].size <= self.takes[level])
+                m.d.comb += then_last[level].eq(Mux(outer, single, Mux(goes_on[level], goes_last, last[level])))
         return m
 
-    def _count(self, m: Module, level: int, then_last: Value, goes_on: Value, outer: Value) -> None:
-        """Count what is left of a level; gives whether its next index is the last one."""
+    def _count(self, m: Module, level: int, goes_on: Value, outer: Value) -> tuple[Value, Value]:
+        """Count what is left of a level; gives whether its first index is its last, and whether the next one is."""
         takes = self.takes[level]
         left, single = Signal(COUNT_BITS, name=f"left_{level}"), Signal(name=f"single_{level}")
         with m.If(self.load):
             size = self.next.levels[level].size
             m.d.sync += [left.eq(size), single.eq(size <= takes)]
-            m.d.comb += then_last.eq(size <= takes)
         with m.Elif(self.step & outer):
             m.d.sync += left.eq(self.walk.levels[level].size)
-            m.d.comb += then_last.eq(single)
         with m.Elif(self.step & goes_on):
             m.d.sync += left.eq(left - takes)
-            m.d.comb += then_last.eq(left <= 2 * takes)
+        return single, left <= 2 * takes

@@ -89,7 +89,7 @@ class Accumulator(wiring.Component):
     store : In(stream of `accumulator_read`, always ready), stored : Out(array of words)
         Words to read; what was read `STORE_CYCLES` before, the first element first.
     load : In(stream of `accumulator_write`, always ready)
-        Words to write.
+        Words to write, in the next cycle, with which they come.
     conflict : Out(1)
         Two accesses of the cycle before needed one port of one memory: a program that is not legal.
     """
@@ -233,11 +233,11 @@ class Accumulator(wiring.Component):
 
     def _writes(self, memory: int, line: Any, result: Any, loaded: Any) -> Any:
         """Who writes a bank: array, vector unit, load."""
-        access, port = self.vector.payload, self.load
+        access = self.vector.payload
         (enable, word), (takes, load_line, load_word) = line, loaded
         writes = [
             (self.vector.valid & enable & _is(memory, access), access.line, word),
-            (port.valid & takes & _is(memory, port.payload), load_line, load_word),
+            (takes[memory], load_line, load_word),
         ]
         if memory != _FIXED:
             valid, access, word = result
@@ -296,26 +296,29 @@ class Accumulator(wiring.Component):
         return [self._passed(read.place, i) & ~stays for i in range(self.geometry.most_words)]
 
     def _loaded(self, m: Module) -> Any:
-        """By bank whether the load writes it, the line and the word: data, or the zeros behind a line's last word."""
+        """By bank which memory the load writes, the line and the word: data, or the zeros behind a line's last word.
+
+        Where it writes is known a cycle before the words, and chosen then.
+        """
         g, write = self.geometry, self.load.payload
         passed = [self._passed(write.place, i) for i in range(g.most_words)]
-        beat = ([write.enable[i] for i in range(g.most_words)], [write.words[i] for i in range(g.most_words)])
-        enables, words = (
-            self._spread(m, items, write.place, passed, f"load_{name}")
-            for items, name in zip(beat, ("enable", "word"), strict=True)
-        )
+        enables = self._spread(m, [write.enable[i] for i in range(g.most_words)], write.place, passed, "load_enable")
         lines = self._lines(m, write.place, passed, "load")
         fill_lane = write.fill_lane[: bits_for(g.cols)]
         behind = [write.fill & (write.fill_from <= i) for i in range(g.cols)]
         fills = self._turned(m, rotate(m, behind, fill_lane, "load_fill"), write.fill_line, "load_fill_bank")
-        return [
-            (
-                enables[bank] | fills[bank],
-                Mux(enables[bank], lines[bank], write.fill_line + (0 if g.skewed else fill_lane > bank)),
-                Mux(enables[bank], words[bank], 0),
-            )
-            for bank in range(g.cols)
-        ]
+
+        place = later(m, write.place, "load_place")
+        gone = [later(m, x, f"load_passed_{i}") for i, x in enumerate(passed)]
+        words = self._spread(m, [write.words[i] for i in range(g.most_words)], place, gone, "load_word")
+        found = []
+        for bank, (enable, fill) in enumerate(zip(enables, fills, strict=True)):
+            takes = Cat(self.load.valid & (enable | fill) & _is(memory, write) for memory in range(_MEMORIES))
+            line = Mux(enable, lines[bank], write.fill_line + (0 if g.skewed else fill_lane > bank))[: g.line_bits]
+            takes = later(m, takes, f"load_takes_{bank}", reset=True)
+            line, has_data = later(m, line, f"load_line_{bank}"), later(m, enable, f"load_has_data_{bank}")
+            found.append((takes, line, Mux(has_data, words[bank], 0)))
+        return found
 
     def _give(self, m: Module, ages: Any, outputs: Any) -> None:
         """Give every reader what the memory that it read has found."""

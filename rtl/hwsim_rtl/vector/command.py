@@ -92,7 +92,7 @@ class VectorPrepare(wiring.Component):
         As `hwsim_rtl.control.PreparerSignature`.
     """
 
-    cycles = 0
+    cycles, ahead = 0, False
 
     def __init__(self, hw: Accelerator) -> None:
         self.hw, self.layout = hw, vector_command(hw)

@@ -87,7 +87,7 @@ class Lane(Leaf):
         The label names this lane, with the operands.
     how : In(`HOW`)
         What to do.
-    load, seed, constant : In(1), In(32), In(32)
+    load, first : In(1), In(32)
         Of the lane's random words, as `Lfsr`.
     draw : In(1)
         Go on to the next random word: one scaling after the sum.
@@ -100,7 +100,7 @@ class Lane(Leaf):
     def __init__(self, integers: bool, formats: tuple[str, ...], stages: Stages) -> None:
         self.integers, self.formats, self.stages = integers, formats, stages
         words = {"a": In(32), "b": In(32), "c": In(32), "hit": In(1), "how": In(HOW)}
-        random = {"load": In(1), "seed": In(32), "constant": In(32), "draw": In(1)}
+        random = {"load": In(1), "first": In(32), "draw": In(1)}
         super().__init__({**words, **(random if formats else {}), "z": Out(32), "sum": Out(32)})
 
     @property
@@ -176,7 +176,7 @@ class Lane(Leaf):
         m.submodules.lfsr = lfsr = Lfsr()
         m.submodules.scale = scale = Scale(self._scale_registers)
         m.d.comb += [scale.x.eq(result), scale.exponent.eq(how.exponent)]
-        m.d.comb += [getattr(lfsr, name).eq(getattr(self, name)) for name in ("load", "seed", "constant", "draw")]
+        m.d.comb += [getattr(lfsr, name).eq(getattr(self, name)) for name in ("load", "first", "draw")]
         for format in self.formats:
             m.submodules[f"to_{format}"] = to = Converter(format, registers - self._scale_registers)
             m.d.comb += [to.x.eq(scale.y), to.word.eq(lfsr.word), to.stochastic.eq(how.stochastic)]

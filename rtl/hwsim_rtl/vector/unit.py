@@ -6,6 +6,7 @@ Normative: docs/contracts/cycles.md, section 2 (Vector), and docs/contracts/valu
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from amaranth.hdl import C, Cat, Module, Mux, Signal, Value
@@ -31,6 +32,8 @@ __all__ = ["VectorUnit"]
 
 _LOWEST = 0xFF800000  # −inf, which is no maximum
 _READS = ("a", "b", "c")
+#: From the seed to the lanes: two registers to compare it with a lane's constant, and one before.
+_SEED_CYCLES = 3
 
 
 class VectorUnit(wiring.Component):
@@ -195,8 +198,10 @@ class VectorUnit(wiring.Component):
     def _compute(self, m: Module, walk: Any, how: Any, operands: Any, hits: Any) -> None:
         """Give the lanes their operands; every lane draws a word for every group, one without a column too."""
         if self.formats:
-            seed = _delayed(m, self.seed, 1, "seed")  # the way to all lanes is long
-            seed_load = _delayed(m, self.seed_load, 1, "seed_load", reset=True)
+            # The way to all lanes is long, and what a lane's state must not be is found on the way.
+            seeds = [self.seed, *(Signal(32, name=f"seed_{i}", reset_less=True) for i in range(1, _SEED_CYCLES + 1))]
+            m.d.sync += [later.eq(seed) for seed, later in pairwise(seeds)]
+            seed_load = _delayed(m, self.seed_load, _SEED_CYCLES, "seed_load", reset=True)
             valid = walk.writes & walk.command.stochastic
             draw = _delayed(m, valid, 1 + self.stages.operands + self.lanes[0].draw_cycles, "draw", reset=True)
         for v, lane in enumerate(self.lanes):
@@ -204,12 +209,11 @@ class VectorUnit(wiring.Component):
             m.d.comb += [getattr(lane, name).eq(value) for name, value in zip(_READS, operands[v], strict=True)]
             m.d.comb += [lane.hit.eq(hits[v]), lane.how.eq(how)]
             if self.formats:
-                m.d.comb += [
-                    lane.load.eq(seed_load),
-                    lane.seed.eq(seed),
-                    lane.constant.eq(lane_constant(v)),
-                    lane.draw.eq(draw),
-                ]
+                constant = lane_constant(v)
+                differs = Cat((seeds[1] ^ constant)[i : i + 4].any() for i in range(0, 32, 4))
+                equal = _delayed(m, ~_delayed(m, differs, 1, f"seed_differs_{v}").any(), 1, f"seed_equal_{v}")
+                first = (seeds[_SEED_CYCLES] ^ constant) | Mux(equal, constant, 0)
+                m.d.comb += [lane.load.eq(seed_load), lane.first.eq(first), lane.draw.eq(draw)]
 
     def _write(self, m: Module, walk: Any, within: Value) -> None:
         """Write the lanes' results into their columns of the line, one cycle before it can be read."""
