@@ -168,7 +168,7 @@ def block_rams(part: str, hw: Accelerator) -> Any:
     >>> from hwsim.hardware import load_accelerator
     >>> hw = load_accelerator("edge-8x8-int8")
     >>> [int(block_rams(part, hw)) for part in ("scratchpad", "accumulator", "vector", "load")]
-    [32, 72, 8, 0]
+    [32, 72, 4, 0]
     """
     if part == "scratchpad":
         deep = VARIABLES["deep"](hw)

@@ -100,7 +100,7 @@ def fpga(accelerator: Accelerator, target: str = "ecp5-85k") -> FpgaEstimate:
     >>> from hwsim.hardware import load_accelerator
     >>> estimate = fpga(load_accelerator("edge-8x8-int8"))
     >>> estimate.fits, int(estimate.used["BRAM"].value)
-    (True, 112)
+    (True, 108)
     """
     counts = part_counts(accelerator, target)
     parts = tuple(FpgaPart(part, MappingProxyType(cells)) for part, cells in counts.items())

@@ -27,6 +27,7 @@ constraints = ["energy_j < 2e-5"]
 workload = { model = "digits-mlp", batch = 16 }
 [knobs]
 array.rows = [4, 8, 16]
+vector.lanes = [8]
 array.dataflow = ["ws", "os"]
 node_nm = { from = 7, to = 46 }
 clock_mhz = { from = 50, to = 149 }

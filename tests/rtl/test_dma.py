@@ -571,7 +571,7 @@ def test_the_last_write_is_not_there_a_cycle_early():
         ctx.set(unit.data.payload.as_value(), 0x11223344)
         for cycle in range(10):
             ctx.set(unit.start, cycle == 0)
-            ctx.set(unit.data.valid, cycle >= 6)
+            ctx.set(unit.data.valid, cycle >= 5)
             seen.append(ctx.get(bench.accumulator.memories[0, 0, 1].data[0]))
             await ctx.tick()
 
