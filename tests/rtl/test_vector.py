@@ -8,6 +8,7 @@ import itertools
 import random
 import struct
 import subprocess
+import sys
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -559,7 +560,10 @@ def test_exponents_beyond_all_numbers_give_infinities_and_zeros():
     assert found[0, 5:9, :4].tolist() == [narrow, [0, 1 << 15] * 2] * 2
 
 
-def test_lanes_draw_for_every_group_and_only_for_stochastic_conversions():
+@pytest.mark.parametrize("seed", [SEED, lane_seed(0, 0), lane_seed(0, 1)], ids=["any", "that of lane 0", "of lane 1"])
+def test_lanes_draw_for_every_group_and_only_for_stochastic_conversions(seed, monkeypatch):
+    """A seed that is a lane's own constant would leave it a state of 0, which draws nothing but zeros."""
+    monkeypatch.setattr(sys.modules[__name__], "SEED", seed)
     hw = MACHINES["groups"]  # lanes 0 and 1; columns 0, 2 and 4 are lane 0's
     convert = {"scalar": bits(2.25), "format": FORMAT_CODES["int8"], "columns": 5}
     rows = [
