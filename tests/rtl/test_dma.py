@@ -556,6 +556,12 @@ def test_a_line_that_fills_accumulator_lines_clears_none(code):
         compare(machine_of(), simple_load(**fields), 256, 1)
 
 
+@pytest.mark.parametrize("stages", [0, 3])
+def test_a_load_without_a_register_is_refused(stages):
+    with pytest.raises(HwsimError, match=f"1 or 2 registers between data and memories, not {stages}"):
+        Load(Geometry.of(machine_of()), stages)
+
+
 def test_the_last_write_is_not_there_a_cycle_early():
     """The sum of a word is exact from both sides: missing before the end, there at it."""
     hw = machine_of(latency=6)

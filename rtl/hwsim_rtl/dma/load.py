@@ -11,6 +11,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from hwsim.errors import HwsimError
 from hwsim.hardware.formats import FORMAT_BITS
 from hwsim.program import FORMAT_CODES
 from hwsim_rtl.arithmetic import Scale, Widen
@@ -68,6 +69,11 @@ class Load(wiring.Component):
     stages : int
         Registers between data and memories, 1 or 2: data must come so much earlier.
 
+    Raises
+    ------
+    HwsimError
+        If `stages` is neither.
+
     Attributes
     ----------
     memory_cycles : int
@@ -90,6 +96,8 @@ class Load(wiring.Component):
     """
 
     def __init__(self, geometry: Geometry, stages: int = 1) -> None:
+        if stages not in (1, 2):
+            raise HwsimError(f"a load has 1 or 2 registers between data and memories, not {stages}")
         self.geometry, self.stages = geometry, stages
         g = geometry
         self.memory_cycles = g.latency_cycles - WALK_CYCLES - stages
