@@ -777,7 +777,8 @@ def test_the_accumulator_serves_the_array_and_the_vector_unit_and_moves_at_once(
             at, pair = rng.randrange(14 * cols), [rng.getrandbits(32), rng.getrandbits(32)]
             place = {"line": at // cols, "lane": at % cols}
             where = {"half": 0, "fixed": 1, "place": place, "enable": 3, "fill": 0}
-            ctx.set(unit.load.payload, {**where, "words": loaded[1]})  # those of the cycle before
+            before = [loaded[1][(i - loaded[0] % cols * g.turned) % 2] for i in range(2)]  # of the cycle before
+            ctx.set(unit.load.payload, {**where, "words": before})
             if cycle:
                 after[2].ravel()[loaded[0] : loaded[0] + 2] = loaded[1]
             loaded = at, pair

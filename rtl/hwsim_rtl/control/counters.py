@@ -8,7 +8,7 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Any
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -34,7 +34,8 @@ COUNTS = data.StructLayout({"commands": 32, "busy": 32, "stalls": data.ArrayLayo
 class Counters(wiring.Component):
     """Counters of all units, modulo 2³². Busy and stalled cycles of a unit add up to those of the program.
 
-    Latency: two cycles from what happens to its count; what happens is known late in a cycle.
+    Latency: three cycles from what happens to its count; what happens is known late in a cycle, and it takes one to find
+    what a gap was for.
 
     Members
     -------
@@ -50,19 +51,19 @@ class Counters(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         """Build the counters: a gap is counted until it is known what it was for."""
         m = Module()
-        fresh = Signal()  # no barrier has been met yet
+        fresh, clears = Signal(), Signal()  # no barrier has been met yet; all counts begin at 0
         seen = Signal(SEEN, name="was_seen")
-        m.d.sync += seen.eq(self.seen)
+        m.d.sync += [seen.eq(self.seen), clears.eq(seen.begins)]
         for unit in range(len(UNIT_NAMES)):
-            self._unit(m, unit, seen, fresh)
+            self._unit(m, unit, seen, fresh, clears)
         with m.If(seen.begins):
             m.d.sync += fresh.eq(1)
         with m.Elif(seen.barrier):
             m.d.sync += fresh.eq(0)
         return m
 
-    def _unit(self, m: Module, unit: int, seen: Any, fresh: Any) -> None:
-        counts = self.counts[unit]
+    def _unit(self, m: Module, unit: int, seen: Any, fresh: Any, clears: Any) -> None:
+        """Find in one cycle what counts, and count it in the next."""
         start, barrier = Signal(name=f"start_{unit}"), seen.barrier
         gap, cause, lacked = Signal(32, name=f"gap_{unit}"), Signal(Stall, name=f"cause_{unit}"), Signal()
         m.d.comb += start.eq(seen.starts[unit])
@@ -73,14 +74,30 @@ class Counters(wiring.Component):
             m.d.comb += cause.eq(Stall.FETCH)
         with m.Else():
             m.d.comb += cause.eq(Mux(lacked, Stall.SEMAPHORE, Stall.PORT))
+
+        started, was_busy = Signal(name=f"started_{unit}"), Signal(name=f"was_busy_{unit}")
+        ended, waited = Signal(len(Stall), name=f"ended_{unit}"), Signal(32, name=f"waited_{unit}", reset_less=True)
+        m.d.sync += [
+            started.eq(seen.runs & start),
+            was_busy.eq(seen.runs & (start | ~seen.free[unit])),
+            ended.eq(Cat(seen.runs & (start | barrier) & (cause == of) for of in Stall)),
+            waited.eq(gap),
+        ]
         with m.If(seen.runs):
             with m.If(start | barrier):
-                m.d.sync += [counts.stalls[cause].eq(counts.stalls[cause] + gap), gap.eq(barrier)]
+                m.d.sync += gap.eq(barrier)
             with m.Elif(seen.free[unit]):
                 m.d.sync += gap.eq(gap + 1)
-            m.d.sync += [
-                counts.commands.eq(counts.commands + start),
-                counts.busy.eq(counts.busy + (start | ~seen.free[unit])),
-            ]
         with m.If(seen.begins):
-            m.d.sync += [counts.eq(0), gap.eq(0)]
+            m.d.sync += gap.eq(0)
+
+        counts = self.counts[unit]
+        with m.If(started):
+            m.d.sync += counts.commands.eq(counts.commands + 1)
+        with m.If(was_busy):
+            m.d.sync += counts.busy.eq(counts.busy + 1)
+        for of in Stall:
+            with m.If(ended[of]):
+                m.d.sync += counts.stalls[of].eq(counts.stalls[of] + waited)
+        with m.If(clears):
+            m.d.sync += counts.eq(0)

@@ -21,11 +21,12 @@ def bits_for(count: int) -> int:
 def rotate(m: Module, items: Sequence[Value], amount: Value, name: str, *, back: bool = False) -> list[Value]:
     """Move item ``i`` to place ``(i + amount) mod len(items)``, or `back` again; the amount is less than their
     number.
+
+    There are fewest multiplexers where few first items are anything but 0 and, `back`, where few first places matter.
     """
     now = list(items)
-    for bit in range(len(amount)):
-        if 1 << bit >= len(items):
-            break
+    bits = [bit for bit in range(len(amount)) if 1 << bit < len(items)]
+    for bit in reversed(bits) if back else bits:
         moved = [Signal(item.shape(), name=f"{name}_{1 << bit}_{place}") for place, item in enumerate(now)]
         m.d.comb += [
             target.eq(Mux(amount[bit], now[(place + (1 if back else -1) * (1 << bit)) % len(now)], now[place]))

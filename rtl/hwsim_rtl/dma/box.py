@@ -160,6 +160,17 @@ class Geometry:
         return max(self.words_per_beat(format) for format in self.formats)
 
     @property
+    def turned(self) -> bool:
+        """Whether a beat is turned before it is widened, so that its words come out at the banks that they go to.
+
+        That takes beats of which a line holds a whole number, in every format, and banks that are lanes. A beat has
+        fewer bits than its words, and so takes fewer multiplexers.
+        """
+        beats = (self.words_per_beat(format) * FORMAT_BITS[format] == 8 * self.beat_bytes for format in self.formats)
+        powers = self.beat_bytes & (self.beat_bytes - 1) == 0
+        return powers and all(beats) and not self.skewed and self.cols % self.most_words == 0
+
+    @property
     def widths(self) -> tuple[int, ...]:
         """Bytes of an element, of all formats, ascending."""
         return tuple(sorted({FORMAT_BITS[format] // 8 for format in self.formats}))

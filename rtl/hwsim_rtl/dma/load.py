@@ -15,7 +15,7 @@ from hwsim.errors import HwsimError
 from hwsim.hardware.formats import FORMAT_BITS
 from hwsim.program import FORMAT_CODES
 from hwsim_rtl.arithmetic import Scale, Widen
-from hwsim_rtl.dma.align import later
+from hwsim_rtl.dma.align import bits_for, later, rotate
 from hwsim_rtl.dma.box import ADDRESS_BITS, BEAT, NO_LIMIT, WALK_CYCLES, Geometry
 from hwsim_rtl.dma.pending import Pending
 from hwsim_rtl.dma.walk import BoxGenerator
@@ -158,7 +158,7 @@ class Load(wiring.Component):
         copied = ("half", "fixed", "place", "fill_line", "fill_lane", "fill_from")
         m.d.comb += [accumulator[name].eq(kept[name]) for name in copied]
         m.d.comb += accumulator.fill.eq(kept.fill_from != 0)
-        narrow = self._widen(m, kept, enabled, accumulator)
+        narrow = self._widen(m, kept, self._turn(m, kept), enabled, accumulator)
 
         scaled = Signal(_scaled(g))
         m.d.comb += [scaled.exponent.eq(kept.exponent), scaled.is_narrow.eq(narrow & ~kept.padding)]
@@ -181,8 +181,25 @@ class Load(wiring.Component):
             Cat(self.scratchpad.valid, self.done).eq(valid),
         ]  # fmt: skip
 
-    def _widen(self, m: Module, kept: Any, enabled: Any, out: Any) -> Value:
-        """Give the beat's words as fp32; 32-bit words as they are. Gives whether they are of a narrow format."""
+    def _turn(self, m: Module, kept: Any) -> list[Value]:
+        """Give the bytes of the beat in the order of the banks that their words go to."""
+        g = self.geometry
+        beat = [self.data.payload[i] for i in range(g.beat_bytes)]
+        if not g.turned or g.beat_bytes == 1:
+            return beat
+        bits = bits_for(g.beat_bytes)
+        amount = Signal(bits, name="turned_bytes")
+        with m.Switch(kept.format):
+            for format in g.formats:
+                with m.Case(FORMAT_CODES[format]):
+                    m.d.comb += amount.eq((kept.place.lane * (FORMAT_BITS[format] // 8))[:bits])
+        return rotate(m, beat, amount, "turned_beat")
+
+    def _widen(self, m: Module, kept: Any, beat: list[Value], enabled: Any, out: Any) -> Value:
+        """Give the beat's words as fp32; 32-bit words as they are. Gives whether they are of a narrow format.
+
+        Where the beat is turned, the words of a wide format are there several times, once for each of their banks.
+        """
         g, is_narrow = self.geometry, Signal()
         for i in range(g.most_words):
             word, enable = out.words[i], out.enable[i]
@@ -190,16 +207,16 @@ class Load(wiring.Component):
                 m.d.comb += word.eq(Mux(kept.lowest, _LOWEST, 0))
             with m.Switch(kept.format):
                 for format in g.formats:
-                    size = FORMAT_BITS[format] // 8
-                    if i >= g.words_per_beat(format):
+                    size, count = FORMAT_BITS[format] // 8, g.words_per_beat(format)
+                    if i >= count and not g.turned:
                         continue
-                    element: Any = Cat(self.data.payload[size * i + j] for j in range(size))
+                    element: Any = Cat(beat[size * (i % count) + j] for j in range(size))
                     if size < 4:
                         widen = m.submodules[f"widen_{format}_{i}"] = Widen(format)
                         m.d.comb += widen.x.eq(element)
                         element = widen.y
                     with m.Case(FORMAT_CODES[format]):
-                        m.d.comb += [enable.eq(enabled[size * i]), is_narrow.eq(size < 4)]
+                        m.d.comb += [enable.eq(enabled[size * i] if i < count else 0), is_narrow.eq(size < 4)]
                         with m.If(~kept.padding):
                             m.d.comb += word.eq(element)
         return is_narrow

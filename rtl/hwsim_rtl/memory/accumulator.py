@@ -5,8 +5,10 @@ Normative: docs/contracts/program.md, section 3; cycles.md, section 2; which acc
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from itertools import product
+from operator import or_
 from typing import Any
 
 from amaranth.hdl import C, Cat, Module, Mux, Signal, Value
@@ -151,13 +153,17 @@ class Accumulator(wiring.Component):
     def _bank(self, m: Module, which: Any, reads: Any, writes: Any) -> Any:
         """One copy of one column of one memory; gives what was read."""
         memory = m.submodules["bank_" + "_".join(map(str, which))] = self.memories[which]
-        m.d.comb += memory.read.eq(1)
-        for wants, line in reads:
-            with m.If(wants):
+        m.d.comb += [
+            memory.read.eq(Cat(wants for wants, _ in reads).any()),
+            memory.write.eq(Cat(wants for wants, *_ in writes).any()),
+        ]
+        # The first is asked whenever no other wants: without one that wants, nothing is looked at.
+        for i, (wants, line) in enumerate(reads):
+            with m.If(wants if i else 1):
                 m.d.comb += memory.read_address.eq(line)
-        for wants, line, word in writes:
-            with m.If(wants):
-                m.d.comb += [memory.write.eq(1), memory.write_address.eq(line), memory.write_data.eq(word)]
+        for i, (wants, line, word) in enumerate(writes):
+            with m.If(wants if i else 1):
+                m.d.comb += [memory.write_address.eq(line), memory.write_data.eq(word)]
         return memory.read_data
 
     def _sum_ages(self, m: Module) -> Any:
@@ -308,9 +314,11 @@ class Accumulator(wiring.Component):
         behind = [write.fill & (write.fill_from <= i) for i in range(g.cols)]
         fills = self._turned(m, rotate(m, behind, fill_lane, "load_fill"), write.fill_line, "load_fill_bank")
 
-        place = later(m, write.place, "load_place")
-        gone = [later(m, x, f"load_passed_{i}") for i, x in enumerate(passed)]
-        words = self._spread(m, [write.words[i] for i in range(g.most_words)], place, gone, "load_word")
+        words = [write.words[bank % g.most_words] for bank in range(g.cols)]
+        if not g.turned:
+            place = later(m, write.place, "load_place")
+            gone = [later(m, x, f"load_passed_{i}") for i, x in enumerate(passed)]
+            words = self._spread(m, words[: g.most_words], place, gone, "load_word")
         found = []
         for bank, (enable, fill) in enumerate(zip(enables, fills, strict=True)):
             takes = Cat(self.load.valid & (enable | fill) & _is(memory, write) for memory in range(_MEMORIES))
@@ -325,9 +333,13 @@ class Accumulator(wiring.Component):
         g = self.geometry
         for copy in range(_READS):
             access = getattr(self, f"vector_{copy}").payload
-            source, line = self._source(m, f"vector_{copy}", access), Signal(g.line_bits, name=f"vector_{copy}_line")
-            m.d.sync += line.eq(access.line)
-            found = [_choose(source, [outputs[i, copy][bank] for i in range(_MEMORIES)]) for bank in range(g.cols)]
+            line = later(m, access.line, f"vector_{copy}_line")
+            by_bank = [[outputs[i, copy][bank] for i in range(_MEMORIES)] for bank in range(g.cols)]
+            if copy:  # nobody else reads it, and memories that are not read give zeros
+                found = [functools.reduce(or_, words) for words in by_bank]
+            else:
+                source = self._source(m, f"vector_{copy}", access)
+                found = [_choose(source, words) for words in by_bank]
             words = self._turned(m, found, line, f"vector_{copy}_word", back=True)
             m.d.comb += [getattr(self, f"line_{copy}")[lane].eq(word) for lane, word in enumerate(words)]
         self._give_store(m, outputs)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import C, Cat, MemoryData, Module
+from amaranth.hdl import C, Cat, MemoryData, Module, Mux, Signal
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
@@ -32,7 +32,7 @@ class Bank(Leaf):
     Members
     -------
     read : In(1), read_address : In, read_data : Out(width)
-        Without `read` the data stay.
+        Without `read` the data are 0, so that of several banks of which one is read the or of the data is its word.
     write : In(1), write_address : In, write_data : In(width)
         Word to write.
     """
@@ -57,11 +57,13 @@ class Bank(Leaf):
         """Build the memory."""
         m = Module()
         m.submodules.memory = memory = Memory(self.data)
-        read, write = memory.read_port(), memory.write_port()
+        read, write = memory.read_port(domain="comb"), memory.write_port()
+        # A register behind the memory, which synthesis takes for the block RAM's own, with a reset without a read.
+        found = Signal(self.width, reset_less=True)
+        m.d.sync += found.eq(Mux(self.read, read.data, 0))
         m.d.comb += [
-            read.en.eq(self.read),
             read.addr.eq(self.read_address),
-            self.read_data.eq(read.data),
+            self.read_data.eq(found),
             write.en.eq(self.write),
             write.addr.eq(self.write_address),
             write.data.eq(self.write_data),
