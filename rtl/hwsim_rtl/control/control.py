@@ -196,7 +196,7 @@ class Control(wiring.Component):
         queues = [Queue(self.preparers[unit].layout.size, self.queue_depth) for unit in _UNITS]
         for unit, queue in zip(_UNITS, queues, strict=True):
             m.submodules[f"{UNIT_NAMES[unit]}_queue"] = queue
-        self._prepare(m, fetch, dispatch)
+        prepared = self._prepare(m, fetch, dispatch)
         connect(m, fetch.port, flipped(self.fetch))
         begin, running, stop = self._states(m, fetch, dispatch, semaphores)
 
@@ -211,7 +211,7 @@ class Control(wiring.Component):
             dispatch.stop.eq(stop),
             dispatch.head.eq(fetch.head),
             dispatch.valid.eq(fetch.valid),
-            dispatch.prepared.eq(Cat(self.preparers[unit].soon for unit in _UNITS)),
+            dispatch.prepared.eq(prepared),
             self.dispatched.eq(dispatch.take),
         ]
         starts = [self._unit(m, unit, queues[unit], stop, dispatch, semaphores, tickets) for unit in _UNITS]
@@ -235,15 +235,32 @@ class Control(wiring.Component):
         ]
         return m
 
-    def _prepare(self, m: Module, fetch: Fetch, dispatch: Dispatch) -> None:
-        """Let the preparers work on the head of the buffer until it is dispatched."""
+    @property
+    def keeps_head(self) -> bool:
+        """Whether preparers get the head of the buffer from a register, since δ leaves a cycle for it.
+
+        The buffer is large, and so is the way from the number of its head to all who look at it.
+        """
+        slowest = max(preparer.cycles for preparer in self.preparers.values())
+        return self.pace_cycles > _LEAST_PACE_CYCLES + 1 and slowest + 1 <= self.pace_cycles - 1
+
+    def _prepare(self, m: Module, fetch: Fetch, dispatch: Dispatch) -> Value:
+        """Let the preparers work on the head of the buffer until it is dispatched; gives for whom it soon is ready.
+
+        With a register, preparers see all of it a cycle later, and what they say of the command before it counts no
+        more: nothing is dispatched in the two cycles after a dispatch.
+        """
+        words, valid, taken = fetch.head, fetch.valid, dispatch.take
+        if self.keeps_head:
+            kept = Signal(len(words), name="kept_head", reset_less=True)
+            there, left = Signal(name="kept_valid"), Signal(name="kept_taken")
+            m.d.sync += [kept.eq(words), there.eq(valid), left.eq(taken)]
+            words, valid, taken = kept, there, left
         for preparer in dict.fromkeys(self.preparers.values()):
             m.submodules += preparer
-            m.d.comb += [
-                preparer.words.eq(fetch.head),
-                preparer.valid.eq(fetch.valid),
-                preparer.taken.eq(dispatch.take),
-            ]
+            m.d.comb += [preparer.words.eq(words), preparer.valid.eq(valid), preparer.taken.eq(taken)]
+        prepared = Cat(self.preparers[unit].soon for unit in _UNITS)
+        return Mux(valid, prepared, 0) if self.keeps_head else prepared
 
     def _unit(
         self,
@@ -314,6 +331,7 @@ class Control(wiring.Component):
     ) -> tuple[Signal, Signal, Signal]:
         """Rest, run, and, after a fault, wait until all that has begun is over; gives start, run and stop."""
         begin, running, stopping = Signal(), Signal(), Signal()
+        caught, index = Signal(Fault), Signal(32, name="index_then", reset_less=True)
         fault, stop = Signal(Fault), Signal()  # `stop`: nothing starts, or is dispatched, in the next cycle
         idle = self._idle()
         nothing_starts = ~Cat(self._port(u).command.valid for u in _UNITS).any()
@@ -340,11 +358,15 @@ class Control(wiring.Component):
 
         with m.If(running):
             with m.If(fault != Fault.NONE):
-                m.d.sync += [running.eq(0), stopping.eq(1), self.error.eq(fault), self.error_index.eq(dispatch.index)]
+                m.d.sync += [running.eq(0), stopping.eq(1)]
             with m.Elif(dispatch.finish):
                 m.d.sync += [running.eq(0), self.done.eq(1)]
             with m.Else():
                 m.d.sync += self.cycles.eq(self.cycles + 1)
+        # Why is told a cycle later: it is known late, and the control stays busy for a cycle at least.
+        m.d.sync += [caught.eq(Mux(running, fault, Fault.NONE)), index.eq(dispatch.index)]
+        with m.If(caught != Fault.NONE):
+            m.d.sync += [self.error.eq(caught), self.error_index.eq(index)]
         with m.If(stopping & idle & ~fetch.pending):
             m.d.sync += stopping.eq(0)
         with m.If(begin):

@@ -34,6 +34,8 @@ COUNTS = data.StructLayout({"commands": 32, "busy": 32, "stalls": data.ArrayLayo
 class Counters(wiring.Component):
     """Counters of all units, modulo 2³². Busy and stalled cycles of a unit add up to those of the program.
 
+    A reset leaves them as they are; a program begins with zeros.
+
     Latency: three cycles from what happens to its count; what happens is known late in a cycle, and it takes one to find
     what a gap was for.
 
@@ -91,7 +93,8 @@ class Counters(wiring.Component):
         with m.If(seen.begins):
             m.d.sync += gap.eq(0)
 
-        counts = self.counts[unit]
+        counts = Signal(COUNTS, name=f"counts_{unit}", reset_less=True)
+        m.d.comb += self.counts[unit].eq(counts)
         with m.If(started):
             m.d.sync += counts.commands.eq(counts.commands + 1)
         with m.If(was_busy):

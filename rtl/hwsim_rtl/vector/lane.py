@@ -5,7 +5,7 @@ Normative: docs/contracts/values.md, section 4.
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Value, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data
 from amaranth.lib.wiring import In, Out
 
@@ -180,7 +180,10 @@ class Lane(Leaf):
         for format in self.formats:
             m.submodules[f"to_{format}"] = to = Converter(format, registers - self._scale_registers)
             m.d.comb += [to.x.eq(scale.y), to.word.eq(lfsr.word), to.stochastic.eq(how.stochastic)]
-            word = Mux(how.format == FORMAT_CODES[format], to.y, word)
+            # What a lane does stands still, and the way on from here to the memory is long.
+            chosen = Signal(name=f"gives_{format}", reset_less=True)
+            m.d.sync += chosen.eq(how.format == FORMAT_CODES[format])
+            word = Mux(chosen, to.y, word)
         return word
 
 

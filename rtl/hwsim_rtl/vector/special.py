@@ -195,7 +195,7 @@ class SpecialLane(Leaf):
             write.data.y.eq(Mux(how.y_of_z, z, Mux(how.y_of_table, s.table, s.y))),
         ]
         for name, value in self._operands(s, z).items():
-            m.d.sync += getattr(self, name).eq(value)
+            m.d.comb += getattr(self, name).eq(_registered(m, value, f"given_{name}"))
         return m
 
     def _looked_up(self, m: Module, x: Value, held: Any) -> SimpleNamespace:

@@ -21,6 +21,8 @@ from hwsim_rtl.vector.laps import LAP_BITS, LAPS, MOST_LAPS
 __all__ = ["Walk", "group_read", "group_target"]
 
 _LEVELS = 3
+#: What a command says of where operands lie and how many there are, and its scalars.
+_WIDE = (*OPERANDS, "columns", "scalar", "scalar_2", *(f"last_{level}" for level in range(_LEVELS)))
 
 
 def group_read(hw: Accelerator) -> data.StructLayout:
@@ -95,9 +97,14 @@ class Walk(wiring.Component):
         begins, again, walks = Signal(), Signal(), Signal()
         m.d.sync += begins.eq(self.start | again)
         with m.If(self.start):
-            m.d.sync += command.eq(self.next)
+            m.d.sync += [command[name].eq(self.next[name]) for name in _names(command) if name not in _WIDE]
         with m.Elif(again):
-            m.d.sync += [command.a.eq(command.dst), command.more_passes.eq(command.more_passes - 1)]
+            m.d.sync += command.more_passes.eq(command.more_passes - 1)
+        # Nobody looks at these between commands, so that they need not know of the start, which is late in its cycle.
+        with m.If(self.ready):
+            m.d.sync += [command[name].eq(self.next[name]) for name in _WIDE]
+        with m.Elif(again):
+            m.d.sync += command.a.eq(command.dst)
 
         reads, last_lap = self._laps(m, begins, walks)
         last_group = self._groups(m, begins)
@@ -156,13 +163,13 @@ class Walk(wiring.Component):
         cols, lanes = self.hw.array.cols, self.hw.vector.lanes
         if lanes >= cols:
             return C(1, 1)
-        columns = Signal(range(cols + lanes + 1), init=lanes)  # with this group
-        last_group = Signal()
-        m.d.comb += last_group.eq(columns >= self.command.columns)
+        columns = Signal(range(cols + 2 * lanes + 1), init=2 * lanes)  # with this group and the next
+        last_group = Signal()  # known with the group before it
         with m.If(begins | (self.valid & last_group)):
-            m.d.sync += [self.read.group.eq(0), columns.eq(lanes)]
+            m.d.sync += [self.read.group.eq(0), columns.eq(2 * lanes), last_group.eq(lanes >= self.command.columns)]
         with m.Elif(self.valid):
             m.d.sync += [self.read.group.eq(self.read.group + 1), columns.eq(columns + lanes)]
+            m.d.sync += last_group.eq(columns >= self.command.columns)
         return last_group
 
     def _indices(self, m: Module, begins: Value, last_group: Value, again: Value, walks: Value) -> Any:
@@ -271,6 +278,11 @@ class Walk(wiring.Component):
             m.d.sync += [place.eq(then), line.eq(then)]
         with m.Elif(self.valid):
             m.d.sync += place.eq(place + self.hw.vector.lanes)
+
+
+def _names(command: Any) -> list[str]:
+    """Fields of a command."""
+    return [name for name, _ in command.shape()]
 
 
 def _any(values: Any) -> Value:
