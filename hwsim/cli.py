@@ -418,6 +418,10 @@ def synth(
         int | None,
         typer.Option("--path-ps", metavar="N", min=1, help="Save an ECP5's LUTs where Yosys' paths are shorter [ps]."),
     ] = None,
+    goal_mhz: Annotated[
+        float | None,
+        typer.Option("--goal-mhz", metavar="MHZ", min=1, help="Clock that nextpnr works towards; it stops there."),
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of the placement.")] = 1,
     out: Annotated[
         str | None, typer.Option("--out", metavar="DIR", help="Copy the Verilog and the tools' logs and reports there.")
@@ -445,7 +449,7 @@ def synth(
 
     found, folder = synthesize(
         accelerator, target, _cache_folder("synthesis"), part=part, seed=seed, speed_grade=speed_grade,
-        path_ps=path_ps, say=say,
+        path_ps=path_ps, goal_mhz=goal_mhz, say=say,
     )  # fmt: skip
     summary = {"schema": SYNTH_SCHEMA, **found}
     if out is not None:

@@ -238,6 +238,8 @@ class Machine(wiring.Component):
         load, store, seen = self.parts["load"], self.parts["store"], control.seen
         stopped, was_dispatched, dispatched = Signal(), Signal(), Signal(32)
         m.d.sync += was_dispatched.eq(control.dispatched)  # known late in a cycle, so counted in the next one
+        begins = Signal()  # from a register, since everything hears of it
+        m.d.sync += begins.eq(registers.start & ~control.busy & ~begins)
         with m.If(seen.begins):
             m.d.sync += dispatched.eq(0)
         with m.Elif(was_dispatched):
@@ -245,9 +247,9 @@ class Machine(wiring.Component):
         m.d.comb += [
             *(getattr(registers, name).eq(getattr(self, f"s_axil_{name}")) for name in _LITE_INPUTS),
             *(getattr(self, f"s_axil_{name}").eq(getattr(registers, name)) for name in _LITE_OUTPUTS),
-            control.start.eq(registers.start), control.address.eq(registers.program),
+            control.start.eq(begins), control.address.eq(registers.program),
             control.commands.eq(registers.commands), stopped.eq(control.error != Fault.NONE),
-            registers.status.eq(Cat(control.busy, control.done, stopped)), registers.error.eq(control.error),
+            registers.status.eq(Cat(control.busy | begins, control.done, stopped)), registers.error.eq(control.error),
             registers.error_index.eq(control.error_index), registers.dispatched.eq(dispatched),
             Cat(registers.cycles_low, registers.cycles_high).eq(control.cycles), counters.seen.eq(seen),
             self.interrupt.eq(registers.interrupt_enable[0] & (control.done | stopped) & ~control.busy),

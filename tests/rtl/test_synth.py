@@ -13,13 +13,16 @@ from hwsim.errors import HwsimError
 from hwsim.hardware import Accelerator, load_accelerator
 from hwsim_rtl.array.pe import StationaryPE
 from hwsim_rtl.dma import Geometry
+from hwsim_rtl.machine import Machine
 from hwsim_rtl.memory import Scratchpad
 from hwsim_rtl.memory.bank import Bank, BankPair
 from hwsim_rtl.registers import Registers
 from hwsim_rtl.synth import TARGETS, flow, synthesize, tools
+from hwsim_rtl.synth.floorplan import ECP5_85K, floorplan, put
 from hwsim_rtl.synth.flow import FILES, TOP, Job, measure
 from hwsim_rtl.synth.harness import Harness
 from hwsim_rtl.synth.hierarchy import Hierarchy
+from hwsim_rtl.synth.parts import component
 from hwsim_rtl.synth.timing import critical_path, fmax_mhz
 from hwsim_rtl.verilog import emit
 
@@ -64,10 +67,10 @@ def test_a_pe_is_a_multiplier_and_its_registers(cache):
 
 
 @pytest.mark.parametrize(("width", "depth", "blocks"), [(8, 512, 1), (16, 512, 1), (32, 512, 1), (16, 2048, 2)])
-def test_a_bank_is_block_ram_and_nothing_else(cache, width, depth, blocks):
-    """18 Kibit a block, 36 bits wide at most."""
+def test_a_bank_is_block_ram_with_the_register_in_it(cache, width, depth, blocks):
+    """18 Kibit a block, 36 bits wide at most; a look-up table resets the block's register in a cycle without a read."""
     used = counts_of(Bank(width, depth), cache)["used"]
-    assert used == {"LUT": 0, "FF": 0, "DSP": 0, "BRAM": blocks}
+    assert used == {"LUT": 1, "FF": 0, "DSP": 0, "BRAM": blocks}
 
 
 @pytest.mark.parametrize(("width", "depth", "blocks"), [(8, 1024, 1), (16, 512, 1), (16, 1024, 2)])
@@ -251,6 +254,95 @@ def test_a_design_that_yosys_refuses_is_named_and_leaves_nothing(tmp_path):
     with pytest.raises(HwsimError, match=r"^Yosys failed: .*ERROR: syntax error"):
         measure(job, tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+# ---- where blocks go -------------------------------------------------------------------------------------------------
+
+
+def paths_of(rows, cols, lanes, memories=9):
+    """Instances of a machine as the generator names them: halves of halves of rows, banks by memory and copy."""
+    levels = (rows - 1).bit_length()
+    half = ("north", "south")
+    halves = [".".join(half[row >> bit & 1] for bit in reversed(range(levels))) for row in range(rows)]
+    return [
+        *(f"dut.matrix.array.rows.{half}.pe_{c}" for half in halves for c in range(cols)),
+        *(f"dut.accumulator.bank_{i // 3}_{i % 3}_{c}" for i in range(memories) for c in range(cols)),
+        *(f"dut.vector.lane_{v}" for v in range(lanes)),
+    ]  # fmt: skip
+
+
+def place_of(bel):
+    """Column and row of a place."""
+    found = re.match(r"X(\d+)/Y(\d+)/", bel)
+    return int(found[1]), int(found[2])
+
+
+def test_every_block_of_a_machine_has_a_place_of_its_own_and_those_of_a_column_lie_together():
+    plan = floorplan(paths_of(8, 8, 4), ECP5_85K)
+    places = [place for of in plan.values() for place in of]
+    assert len(plan) == 64 + 72 + 4
+    assert len(places) == len(set(places)) == 64 + 72 + 16
+    known = {place for rows in (ECP5_85K.multipliers, ECP5_85K.memories) for row in rows.values() for place in row}
+    assert known.issuperset(places)
+    for column in range(8):
+        own = [bels[0] for path, bels in plan.items() if re.search(rf"(pe_|bank_\d_\d_){column}$", path)]
+        assert len(own) == 8 + 9
+        assert max(x for x, _ in map(place_of, own)) - min(x for x, _ in map(place_of, own)) < 9
+    # Sums go down through the rows of a column; a lane is beside the columns that it serves.
+    heights = [place_of(plan[path][0])[1] for path in paths_of(8, 8, 4)[:64:8]]
+    assert heights == sorted(heights) == [10] * 4 + [34] * 4
+    for lane in range(4):
+        x = place_of(plan[f"dut.vector.lane_{lane}"][0])[0]
+        near = [place_of(plan[f"dut.accumulator.bank_0_0_{c}"][0])[0] for c in (lane, lane + 4)]
+        assert max(abs(x - bank) for bank in near) <= 11
+
+
+@pytest.mark.parametrize(
+    ("rows", "cols", "lanes", "memories"),
+    [(4, 4, 4, 9), (9, 8, 4, 9), (4, 14, 4, 9), (8, 8, 4, 13), (8, 8, 0, 9), (0, 0, 0, 0)],
+    ids=["one row is enough", "too many rows", "too many columns", "too many memories", "no lanes", "no machine"],
+)
+def test_what_does_not_need_the_pattern_or_has_no_room_in_it_is_left_to_the_placer(rows, cols, lanes, memories):
+    assert floorplan(paths_of(rows, cols, lanes, memories), ECP5_85K) == {}
+
+
+def test_the_machine_has_the_instances_that_the_pattern_looks_for():
+    """The preset that is said to have it: 64 PEs, 72 memories, 4 lanes."""
+    tree = Hierarchy.of(emit(Harness(Machine(load_accelerator("edge-8x8-int8"))), TOP))
+    plan = floorplan((path for path, _ in tree.walk()), ECP5_85K)
+    assert len(plan) == 64 + 72 + 4
+    assert plan == floorplan(paths_of(8, 8, 4), ECP5_85K)
+
+
+@pytest.mark.parametrize(
+    ("place", "fits"), [("X4/Y10/MULT18_0", True), ("X5/Y10/MULT18_0", False)], ids=["there", "nowhere"]
+)
+def test_a_block_goes_where_it_is_told(tmp_path, monkeypatch, place, fits):
+    """nextpnr takes the place from the netlist, and refuses one that it does not know."""
+    monkeypatch.setattr(flow, "floorplan", lambda paths, grid: {next(p for p in paths if p.endswith("pe_0")): (place,)})
+    job = Job(emit(Harness(component(array_of(), "array")), TOP), ECP5, goal_mhz=50.0, by_unit=True)
+    found, _ = measure(job, tmp_path)
+    assert found["fits"] == fits
+    if fits:
+        assert (found["floorplanned"], found["goal_mhz"], found["placed"]["DSP"]) == (1, 50.0, 4)
+    else:
+        assert "nextpnr failed" in found["note"]
+
+
+def test_settings_and_places_are_written_into_the_netlist(tmp_path):
+    file = tmp_path / "netlist.json"
+    cells = {
+        "dut.pe_1.p_MULT18X18D": {"type": "MULT18X18D", "attributes": {}},
+        r"$flatten\dut.\pe_10.$mul": {"type": "MULT18X18D", "attributes": {}},
+        "dut.pe_1.sum": {"type": "LUT4", "attributes": {}},
+    }
+    assert put(cells, {"dut.pe_1": ("A",), "dut.pe_10": ("B", "C")}, ECP5_85K) == 2
+    assert [cell["attributes"].get("BEL") for cell in cells.values()] == ["A", "B", None]
+    file.write_text(json.dumps({"modules": {"top": {"cells": {}}}}))
+    job = Job("module top(x);\nendmodule\n", ECP5)
+    flow._prepare(job, Hierarchy.of(job.text), file)
+    settings = json.loads(file.read_text())["modules"]["top"]["settings"]
+    assert settings == dict.fromkeys(("router2/bbMargin/x", "router2/bbMargin/y"), "0" * 27 + "10000")
 
 
 # ---- results are kept ------------------------------------------------------------------------------------------------

@@ -114,7 +114,7 @@ class Control(wiring.Component):
     Members
     -------
     start, address, commands : In(1), In(32), In(32)
-        Unless busy: run the program of so many commands at this address.
+        Run the program of so many commands at this address; only while not `busy`.
     fault : In(Fault)
         Stop for a reason from outside.
     seen : Out(`SEEN`)
@@ -335,19 +335,20 @@ class Control(wiring.Component):
         fault, stop = Signal(Fault), Signal()  # `stop`: nothing starts, or is dispatched, in the next cycle
         idle = self._idle()
         nothing_starts = ~Cat(self._port(u).command.valid for u in _UNITS).any()
-        dead, too_many, too_few = Signal(), Signal(SEMAPHORES), Signal(SEMAPHORES)  # seen late: starts are not held up
+        # Seen late, so that starts are not held up.
+        dead, too_many, too_few = Signal(), Signal(), Signal()
         m.d.sync += [
             dead.eq(running & dispatch.blocked & idle & nothing_starts & ~begin),
-            too_many.eq(Mux(running, semaphores.overflow, 0)),
-            too_few.eq(Mux(running, semaphores.underflow, 0)),
+            too_many.eq(running & semaphores.overflow.any()),
+            too_few.eq(running & semaphores.underflow.any()),
         ]
-        m.d.comb += [self.busy.eq(running | stopping), begin.eq(self.start & ~self.busy)]
+        m.d.comb += [self.busy.eq(running | stopping), begin.eq(self.start)]
         m.d.comb += stop.eq(~running | (fault != Fault.NONE))
         with m.If(fetch.failed):
             m.d.comb += fault.eq(Fault.FETCH)
-        with m.Elif(too_many.any()):
+        with m.Elif(too_many):
             m.d.comb += fault.eq(Fault.OVERFLOW)
-        with m.Elif(too_few.any()):
+        with m.Elif(too_few):
             m.d.comb += fault.eq(Fault.UNDERFLOW)
         with m.Elif(self.fault != Fault.NONE):
             m.d.comb += fault.eq(self.fault)

@@ -36,8 +36,8 @@ class Counters(wiring.Component):
 
     A reset leaves them as they are; a program begins with zeros.
 
-    Latency: three cycles from what happens to its count; what happens is known late in a cycle, and it takes one to find
-    what a gap was for.
+    Latency: four cycles from what happens to its count; what happens is known late in a cycle, and it takes one to
+    find what a gap was for.
 
     Members
     -------
@@ -55,7 +55,8 @@ class Counters(wiring.Component):
         m = Module()
         fresh, clears = Signal(), Signal()  # no barrier has been met yet; all counts begin at 0
         seen = Signal(SEEN, name="was_seen")
-        m.d.sync += [seen.eq(self.seen), clears.eq(seen.begins)]
+        near = Signal(SEEN, name="near_seen")  # and here, since the way from the control is long
+        m.d.sync += [near.eq(self.seen), seen.eq(near), clears.eq(seen.begins)]
         for unit in range(len(UNIT_NAMES)):
             self._unit(m, unit, seen, fresh, clears)
         with m.If(seen.begins):

@@ -103,14 +103,14 @@ class Fetch(wiring.Component):
         request, response = self.port.request, self.port.response
 
         # Requests are δ apart, as their beats are, and each has a place in the buffer.
-        left = Signal(32)
+        left, more = Signal(32), Signal()  # `more`: some are left
         free = Signal(range(places + 1), init=places)
         pace = Signal(range(self.beats))
         offered = Signal()  # what is offered stays
         asked = Signal(range(places + 1))  # requests whose last beat has not come
         requested, complete = Signal(), Signal()
         m.d.comb += [
-            request.valid.eq(offered | (self.enable & (left != 0) & (free != 0) & (pace == 0))),
+            request.valid.eq(offered | (self.enable & more & (free != 0) & (pace == 0))),
             requested.eq(request.valid & request.ready),
             self.pending.eq(request.valid | (asked != 0)),
         ]
@@ -121,6 +121,7 @@ class Fetch(wiring.Component):
         ]
         with m.If(requested):
             m.d.sync += [request.payload.eq(request.payload + COMMAND_BYTES), left.eq(left - 1)]
+            m.d.sync += more.eq(left != 1)
             m.d.sync += pace.eq(self.beats - 1)
         with m.Elif(pace != 0):
             m.d.sync += pace.eq(pace - 1)
@@ -151,6 +152,7 @@ class Fetch(wiring.Component):
         m.d.sync += level.eq(level + complete - self.take)
 
         with m.If(self.start):
-            m.d.sync += [left.eq(self.commands), request.payload.eq(self.address), free.eq(places), level.eq(0)]
+            m.d.sync += [left.eq(self.commands), more.eq(self.commands != 0)]
+            m.d.sync += [request.payload.eq(self.address), free.eq(places), level.eq(0)]
             m.d.sync += [pace.eq(0), beat.eq(0), last.eq(0), first.eq(0)]
         return m

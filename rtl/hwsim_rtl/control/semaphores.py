@@ -77,11 +77,13 @@ class Semaphores(wiring.Component):
                 self.underflow[s].eq((none[s] & taken) | _two(takes)),
                 self.overflow[s].eq(Mux(taken, tokens > MOST_TOKENS + 1, tokens > MOST_TOKENS)),
             ]
+            # Whether two were left without the take: from registers but for the posts.
+            two = Mux(posts.any(), Mux(posted == 1, one[s], (posted == 2) & none[s]), tokens == 2)
             initial = self.counts.word_select(s, SEMAPHORE_BITS)
             m.d.sync += [
                 tokens.eq(Mux(self.set, initial, left)),
                 none[s].eq(Mux(self.set, initial == 0, Mux(taken, self.last[s], self.lacking[s]))),
-                one[s].eq(Mux(self.set, initial == 1, Mux(taken, held == 2, self.last[s]))),
+                one[s].eq(Mux(self.set, initial == 1, Mux(taken, two, self.last[s]))),
             ]
         return m
 

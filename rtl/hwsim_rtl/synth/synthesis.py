@@ -29,6 +29,7 @@ def synthesize(
     seed: int = 1,
     speed_grade: str | None = None,
     path_ps: int | None = None,
+    goal_mhz: float | None = None,
     say: Say = lambda _: None,
 ) -> tuple[dict[str, Any], Path]:
     """Synthesise, place and route, or find what came out when it was done before.
@@ -50,6 +51,8 @@ def synthesize(
     path_ps : int, optional
         Longest path that Yosys works towards, by its own estimate [ps]: it saves look-up tables where paths are
         shorter. Without it, the longest that there is.
+    goal_mhz : float, optional
+        Clock that nextpnr works towards [MHz]; the target's unless given.
     say : callable
         Is told what is being done.
 
@@ -74,7 +77,9 @@ def synthesize(
     say(f"{hw.name}, {part}: writing the Verilog")
     text = emit(Harness(component(hw, part)), TOP)
     for device in devices:
-        job = Job(text, device, seed, chosen.goal_mhz, by_unit=part == "machine", path_ps=path_ps)
+        whole = part == "machine"
+        goal = (chosen.machine_goal_mhz if whole else None) or chosen.goal_mhz
+        job = Job(text, device, seed, goal if goal_mhz is None else goal_mhz, by_unit=whole, path_ps=path_ps)
         found, folder = measure(job, cache, say)
         if found["fits"]:
             break

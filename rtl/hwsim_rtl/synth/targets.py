@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from hwsim_rtl.synth.floorplan import ECP5_85K, Grid
+
 __all__ = ["TARGETS", "Device", "Target"]
 
 
@@ -31,6 +33,10 @@ class Device:
         By resource, what nextpnr calls it.
     takes_path : bool
         Yosys maps it with abc9, which saves look-up tables where paths are shorter than one that it is told.
+    settings : mapping of str to int
+        Of nextpnr, which it reads from the netlist.
+    grid : Grid or None
+        Places of its blocks, where machines get a floorplan.
     """
 
     name: str
@@ -41,6 +47,8 @@ class Device:
     options: tuple[str, ...] = ()
     bels: Mapping[str, str] = field(default_factory=dict)
     takes_path: bool = False
+    settings: Mapping[str, int] = field(default_factory=dict)
+    grid: Grid | None = None
 
 
 @dataclass(frozen=True)
@@ -53,6 +61,8 @@ class Target:
         The first one on which the design fits is taken, the last one if it fits on none.
     goal_mhz : float
         What nextpnr works towards [MHz]; above the clock that is wanted, since it stops there.
+    machine_goal_mhz : float
+        The same for a whole machine, if it is less: the router does not end before it is reached.
     note : str
         Why there is no clock frequency, where there is none.
     grades : mapping of str to Device
@@ -61,6 +71,7 @@ class Target:
 
     devices: tuple[Device, ...]
     goal_mhz: float = 0.0
+    machine_goal_mhz: float | None = None
     note: str = ""
     grades: Mapping[str, Device] = field(default_factory=dict)
 
@@ -86,6 +97,9 @@ def _ecp5(grade: str, chip: str = "LFE5U-85F", option: str = "--85k") -> Device:
         ),
         bels={"LUT": "TRELLIS_COMB", "FF": "TRELLIS_FF", "DSP": "MULT18X18D", "BRAM": "DP16KD"},
         takes_path=True,
+        # A net's wires may lie so many tiles beyond its rectangle, and branch off so far away: nextpnr's own are 3.
+        settings={"router2/bbMargin/x": 16, "router2/bbMargin/y": 16},
+        grid=ECP5_85K,
     )  # fmt: skip
 
 
@@ -100,7 +114,7 @@ _ICE40 = {
 _ICE40_BELS = {"LUT": "ICESTORM_LC", "DSP": "ICESTORM_DSP", "BRAM": "ICESTORM_RAM"}
 
 TARGETS = {
-    "ecp5-85k": Target((_ECP5["6"],), goal_mhz=95, grades=_ECP5),
+    "ecp5-85k": Target((_ECP5["6"],), goal_mhz=95, machine_goal_mhz=82, grades=_ECP5),
     "ice40": Target(
         (
             Device(
