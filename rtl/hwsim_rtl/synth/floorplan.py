@@ -102,17 +102,17 @@ def floorplan(paths: Iterable[str], grid: Grid) -> dict[str, tuple[str, ...]]:
 
     order = [column for lane in sorted(lanes) for column in range(lane, columns, len(lanes))]
     group = {column: grid.groups - columns + i for i, column in enumerate(order)}
-    found = {}
+    plan: dict[str, tuple[str, ...]] = {}
     for number, row in enumerate(sorted(pes)):
         for column, path in pes[row].items():
             places = grid.of(grid.multipliers, above[number // a_row], group[column])
-            found[path] = (places[number % a_row],)
+            plan[path] = (places[number % a_row],)
     for column, of_bank in banks.items():
         free = [place for row in below for place in grid.of(grid.memories, row, group[column])]
-        found |= {path: (place,) for path, place in zip(sorted(of_bank), free, strict=False)}
+        plan |= {path: (place,) for path, place in zip(sorted(of_bank), free, strict=False)}
     for lane, path in lanes.items():
-        found[path] = grid.of(grid.multipliers, beside, group[lane])
-    return found
+        plan[path] = grid.of(grid.multipliers, beside, group[lane])
+    return plan
 
 
 def put(cells: Mapping[str, Any], plan: Mapping[str, tuple[str, ...]], grid: Grid) -> int:
