@@ -299,8 +299,16 @@ def test_every_block_of_a_machine_has_a_place_of_its_own_and_those_of_a_column_l
 
 @pytest.mark.parametrize(
     ("rows", "cols", "lanes", "memories"),
-    [(4, 4, 4, 9), (9, 8, 4, 9), (4, 14, 4, 9), (8, 8, 4, 13), (8, 8, 0, 9), (0, 0, 0, 0)],
-    ids=["one row is enough", "too many rows", "too many columns", "too many memories", "no lanes", "no machine"],
+    [(4, 4, 4, 9), (9, 8, 4, 9), (4, 14, 4, 9), (8, 8, 4, 13), (8, 8, 0, 9), (8, 8, 9, 9), (0, 0, 0, 0)],
+    ids=[
+        "one row is enough",
+        "too many rows",
+        "too many columns",
+        "too many memories",
+        "no lanes",
+        "more lanes than columns",
+        "no machine",
+    ],
 )
 def test_what_does_not_need_the_pattern_or_has_no_room_in_it_is_left_to_the_placer(rows, cols, lanes, memories):
     assert floorplan(paths_of(rows, cols, lanes, memories), ECP5_85K) == {}

@@ -95,9 +95,9 @@ def floorplan(paths: Iterable[str], grid: Grid) -> dict[str, tuple[str, ...]]:
     below = list(grid.memories)[1:]
     a_row = -(-len(pes) // len(above))
     memories = max(map(len, banks.values()), default=0)
-    if len(pes) * columns <= grid.groups * grid.width or columns > grid.groups or not lanes:
+    if len(pes) * columns <= grid.groups * grid.width or columns > grid.groups:
         return {}
-    if a_row > grid.width or memories > grid.width * len(below):
+    if a_row > grid.width or memories > grid.width * len(below) or not 0 < len(lanes) <= columns:
         return {}
 
     order = [column for lane in sorted(lanes) for column in range(lane, columns, len(lanes))]
