@@ -45,6 +45,8 @@ class Semaphores(wiring.Component):
     def __init__(self) -> None:
         #: The ninth bit is there for the cycle in which a token comes before another is taken.
         self.tokens = [Signal(range(MOST_TOKENS + len(UNIT_NAMES) + 1), name=f"tokens_{s}") for s in range(SEMAPHORES)]
+        #: Which hold none, and which one.
+        self.none, self.one = Signal(SEMAPHORES, init=(1 << SEMAPHORES) - 1), Signal(SEMAPHORES)
         super().__init__(
             {
                 "take": In(_MASKS),
@@ -61,7 +63,7 @@ class Semaphores(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         """Build the counters."""
         m = Module()
-        none, one = Signal(SEMAPHORES, init=(1 << SEMAPHORES) - 1), Signal(SEMAPHORES)  # such are the counters
+        none, one = self.none, self.one
         units = range(len(UNIT_NAMES))
         for s, tokens in enumerate(self.tokens):
             takes, posts = (Cat(masks[u][s] for u in units) for masks in (self.take, self.post))

@@ -88,6 +88,7 @@ class SemaphoresSpec(wiring.Component):
             with m.If(trusted):
                 claims.holds(f"{s}: counted right", dut.tokens[s] == count)
                 claims.helps(f"{s}: at most {MOST_TOKENS} and those of one cycle", count <= MOST_TOKENS + _UNITS)
+                claims.helps(f"{s}: none and one", (dut.none[s] == (count == 0)) & (dut.one[s] == (count == 1)))
                 claims.holds(f"{s}: overflow is flagged when it happens", dut.overflow[s] == over)
                 claims.holds(f"{s}: underflow is flagged when it happens", dut.underflow[s] == under)
                 with m.If(~self.set):
@@ -286,6 +287,8 @@ class WaitsSpec(wiring.Component):
             claims.helps(f"{i}: it lies there", (level <= i) | (lies == own))
         for s, tokens in enumerate(semaphores.tokens):
             posted = sum((self.post[u * SEMAPHORES + s] for u in range(_UNITS)), C(0, 1))
+            none, one = semaphores.none[s], semaphores.one[s]
+            claims.helps(f"{s}: none and one inside", (none == (tokens == 0)) & (one == (tokens == 1)))
             with m.If(~self.set):
                 claims.helps(f"{s}: lacking inside", semaphores.lacking[s] == (tokens + posted == 0))
                 claims.helps(f"{s}: last inside", semaphores.last[s] == (tokens + posted == 1))
@@ -531,6 +534,7 @@ class FetchSpec(wiring.Component):
         claims.helps("beat inside", inside["beat"] == beat)
         claims.helps("pace inside", inside["pace"] == pace)
         claims.helps("left inside", left == (total - asked)[: len(left)])
+        claims.helps("more inside", inside["more"] == (left != 0))
         claims.helps("places inside", (first < places) & (last == add_around(first, done, places)))
         claims.helps("a beat that has come has others to come", (beat == 0) | (opened != 0))
         claims.helps("what is offered has a place", ~offered | ((left != 0) & (opened + done != places) & (pace == 0)))
