@@ -46,7 +46,8 @@ class Semaphores(wiring.Component):
         #: The ninth bit is there for the cycle in which a token comes before another is taken.
         self.tokens = [Signal(range(MOST_TOKENS + len(UNIT_NAMES) + 1), name=f"tokens_{s}") for s in range(SEMAPHORES)]
         #: Which hold none, and which one.
-        self.none, self.one = Signal(SEMAPHORES, init=(1 << SEMAPHORES) - 1), Signal(SEMAPHORES)
+        none, one = Signal(SEMAPHORES, init=(1 << SEMAPHORES) - 1), Signal(SEMAPHORES)
+        self.none, self.one = none, one
         super().__init__(
             {
                 "take": In(_MASKS),
