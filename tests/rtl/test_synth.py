@@ -239,6 +239,12 @@ def test_look_up_tables_are_saved_where_paths_may_be_longer(cache):
         synthesize(hw, "ice40", cache, part="pe", path_ps=5000)
 
 
+@pytest.mark.parametrize("target", ["xilinx-7", "asic-generic"])
+def test_a_goal_without_place_and_route_is_refused(cache, target):
+    with pytest.raises(HwsimError, match=rf"^target '{target}' is not placed and routed; leave --goal-mhz out$"):
+        synthesize(array_of(), target, cache, part="pe", goal_mhz=80)
+
+
 def test_a_missing_tool_is_named_with_what_to_install(cache, monkeypatch):
     def missing(name):
         raise tools.metadata.PackageNotFoundError(name)

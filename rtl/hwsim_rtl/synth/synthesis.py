@@ -64,7 +64,7 @@ def synthesize(
     Raises
     ------
     HwsimError
-        If there is no such target, speed grade or part, the target takes no path, a tool is missing, or one fails.
+        If there is no such target, speed grade or part, the target takes no path or no goal, a tool is missing, or one fails.
     """
     if target not in TARGETS:
         raise HwsimError(f"unknown target '{target}'; choose one of {', '.join(TARGETS)}")
@@ -72,6 +72,8 @@ def synthesize(
     devices = chosen.devices if speed_grade is None else (_graded(target, speed_grade),)
     if path_ps is not None and not all(device.takes_path for device in devices):
         raise HwsimError(f"target '{target}' is mapped without a goal for paths; leave --path-ps out")
+    if goal_mhz is not None and not any(device.router for device in devices):
+        raise HwsimError(f"target '{target}' is not placed and routed; leave --goal-mhz out")
     for package in (YOSYS, *(device.router for device in devices if device.router)):
         tools.version(package)
     say(f"{hw.name}, {part}: writing the Verilog")
