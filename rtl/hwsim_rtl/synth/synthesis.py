@@ -64,7 +64,8 @@ def synthesize(
     Raises
     ------
     HwsimError
-        If there is no such target, speed grade or part, the target takes no path or no goal, a tool is missing, or one fails.
+        If there is no such target, speed grade or part, the target takes no path or no goal, a tool is missing, or one
+        fails.
     """
     if target not in TARGETS:
         raise HwsimError(f"unknown target '{target}'; choose one of {', '.join(TARGETS)}")
