@@ -431,18 +431,12 @@ def synth(
     """Synthesise an accelerator's RTL with Yosys and nextpnr: what it takes of a device, and how fast it gets."""
     accelerator = _accelerator(hw, None)
     _check_outputs(out, json)
-    if find_spec("amaranth") is None:
-        raise HwsimError("synth: the RTL is made with amaranth, which is not installed; run: pip install 'hwsim[rtl]'")
+    _check_amaranth("synth")
     import shutil
-    import warnings
-
-    from amaranth.hdl import UnusedElaboratable
 
     from hwsim.report.files import json_text
     from hwsim.report.synthesis import SYNTH_SCHEMA, print_synthesis
     from hwsim_rtl.synth import synthesize
-
-    warnings.simplefilter("ignore", UnusedElaboratable)  # of a machine of which a part alone is looked at
 
     def say(text: str) -> None:
         print(f"hwsim: {text}", file=sys.stderr, flush=True)
@@ -489,10 +483,7 @@ def calibrate(
     """Measure an accelerator's RTL at its gates, on operands of real training: an energy table, and a model of data."""
     accelerator = _accelerator(hw, dataflow)
     _check_outputs(out, json)
-    if find_spec("amaranth") is None:
-        raise HwsimError(
-            "calibrate: the RTL is made with amaranth, which is not installed; run: pip install 'hwsim[rtl]'"
-        )
+    _check_amaranth("calibrate")
     from hwsim.report.calibration import print_calibration, write_calibration
     from hwsim.workload import default_precision, precision_of
     from hwsim_models import build
@@ -515,14 +506,9 @@ def calibrate(
     summary = measure(accelerator, cells, fitted, held_out, _cache_folder("gates"), seed=seed, say=say)
     summary = {**summary, "precision": formats.name, "steps": steps}
     if control:
-        import warnings
-
-        from amaranth.hdl import UnusedElaboratable
-
         from hwsim_rtl.cosim import step_program
         from hwsim_rtl.power import calibrate_control
 
-        warnings.simplefilter("ignore", UnusedElaboratable)  # of a machine of which a part alone is looked at
         program = step_program(build("digits-mlp", 32), accelerator, formats, seed=seed)
         folders = _cache_folder("gates"), _cache_folder("models")
         summary["control"] = calibrate_control(accelerator, cells, program, *folders, say)
@@ -543,8 +529,7 @@ def emit(
     """Write an accelerator's Verilog, memory map, file list and a test bench that any Verilog simulator runs."""
     accelerator = _accelerator(hw, dataflow)
     _check_outputs(out, json)
-    if find_spec("amaranth") is None:
-        raise HwsimError("emit: the RTL is made with amaranth, which is not installed; run: pip install 'hwsim[rtl]'")
+    _check_amaranth("emit")
     from hwsim.report.lists import print_list
     from hwsim_rtl.design import FILES, write_design
 
@@ -613,7 +598,7 @@ def cosim(
         from hwsim.report.files import check_file
 
         check_file(Path(waves))
-    _check_amaranth()
+    _check_amaranth("cosim")
     from hwsim.report.cosimulation import cosim_summary, print_cosim
     from hwsim.workload import default_precision, precision_of, with_squared_error
     from hwsim_models import build
@@ -676,7 +661,7 @@ def cosim_train(
     from hwsim.workload import check_recompute
 
     check_recompute(recompute)
-    _check_amaranth()
+    _check_amaranth("cosim")
     from hwsim.report.cosimulation import (
         COSIM_TRAIN_FILES,
         CosimTrainingDisplay,
@@ -1091,10 +1076,17 @@ def _accelerator(name_or_path: str, dataflow: str | None) -> Accelerator:
     return accelerator if dataflow is None else accelerator.with_dataflow(dataflow)
 
 
-def _check_amaranth() -> None:
-    """Refuse what needs the generator where it cannot run."""
+def _check_amaranth(command: str) -> None:
+    """Refuse what needs the generator where it cannot run; let it drop a machine, or all of it but a part, in peace."""
     if find_spec("amaranth") is None:
-        raise HwsimError("cosim: the RTL is made with amaranth, which is not installed; run: pip install 'hwsim[rtl]'")
+        raise HwsimError(
+            f"{command}: the RTL is made with amaranth, which is not installed; run: pip install 'hwsim[rtl]'"
+        )
+    import warnings
+
+    from amaranth.hdl import UnusedElaboratable
+
+    warnings.simplefilter("ignore", UnusedElaboratable)
 
 
 def _check_optimizer(name: str) -> None:

@@ -96,6 +96,7 @@ def test_the_page_lists_every_register():
     [
         ({"dram": {"latency_cycles": 5}}, "latency"),
         ({"dram": {"channels": 2}}, "dram.channels is 2"),
+        ({"dram": {"bytes_per_cycle": 256}}, "AXI4 port moves at most 128 bytes a beat, .* is 256"),
         ({"control": {"fetch_bytes_per_cycle": 12}}, "power of two"),
         ({"control": {"fetch_bytes_per_cycle": 128}}, "fetch_bytes_per_cycle must be at most 64"),
         ({"vector": {"latency_cycles": 2}}, "vector.latency_cycles"),

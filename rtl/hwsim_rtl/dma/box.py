@@ -49,6 +49,8 @@ WALK_CYCLES = 3
 ABOUT = ("wrap", "into_accumulator", "half", "fixed", "transposed", "lowest", "format", "exponent", "tail")
 #: The walk, two registers behind the data of loads and of the accumulator, and a cycle for the memory.
 _LEAST_LATENCY_CYCLES = WALK_CYCLES + 3
+#: AXI4 has data buses of 8 to 1024 bits (Arm IHI 0022, A1.3.1).
+_WIDEST_BEAT_BYTES = 128
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,11 @@ class Geometry:
             raise HwsimError(
                 f"{hw.name}: the RTL has one memory channel, and dram.channels is {hw.dram.channels}; describe it "
                 "with 1"
+            )
+        if self.beat_bytes > _WIDEST_BEAT_BYTES:
+            raise HwsimError(
+                f"{hw.name}: an AXI4 port moves at most {_WIDEST_BEAT_BYTES} bytes a beat, and dram.bytes_per_cycle is "
+                f"{self.beat_bytes}; describe it with {_WIDEST_BEAT_BYTES} or fewer"
             )
         if hw.dram.latency_cycles < _LEAST_LATENCY_CYCLES:
             raise HwsimError(

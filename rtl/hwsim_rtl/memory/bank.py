@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 from amaranth.hdl import C, Cat, MemoryData, Module, Mux, Signal
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -24,11 +26,6 @@ class Bank(Leaf):
     depth : int
         Words.
 
-    Attributes
-    ----------
-    data : MemoryData
-        The words, for simulation.
-
     Members
     -------
     read : In(1), read_address : In, read_data : Out(width)
@@ -39,7 +36,6 @@ class Bank(Leaf):
 
     def __init__(self, width: int, depth: int) -> None:
         self.width, self.depth = width, depth
-        self.data = MemoryData(shape=width, depth=depth, init=[])
         address = bits_for(depth)
         super().__init__(
             {
@@ -47,6 +43,11 @@ class Bank(Leaf):
                 "write": In(1), "write_address": In(address), "write_data": In(width),
             }
         )  # fmt: skip
+
+    @cached_property
+    def data(self) -> MemoryData:
+        """The words, for simulation; text is made of one bank of a size alone, and the others need none."""
+        return MemoryData(shape=self.width, depth=self.depth, init=[])
 
     @property
     def module_name(self) -> str:
@@ -84,11 +85,6 @@ class BankPair(Leaf):
     depth : int
         Words of one of the banks.
 
-    Attributes
-    ----------
-    data : MemoryData
-        The words of the first bank, then those of the second, for simulation.
-
     Members
     -------
     address_0, address_1 : In, write_0, write_1 : In(1)
@@ -101,11 +97,15 @@ class BankPair(Leaf):
 
     def __init__(self, width: int, depth: int) -> None:
         self.width, self.depth = width, depth
-        self.data = MemoryData(shape=width, depth=2 * depth, init=[])
         own = {"write": In(1), "address": In(bits_for(depth)), "read_data": Out(width)}
         super().__init__(
             {"write_data": In(width), **{f"{name}_{i}": member for i in range(2) for name, member in own.items()}}
         )
+
+    @cached_property
+    def data(self) -> MemoryData:
+        """The words of the first bank, then those of the second, for simulation; see `Bank.data`."""
+        return MemoryData(shape=self.width, depth=2 * self.depth, init=[])
 
     @property
     def module_name(self) -> str:
