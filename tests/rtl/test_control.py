@@ -632,8 +632,10 @@ def test_semaphores_keep_their_specification():
 
     async def bench(ctx):
         tokens = np.zeros(10, np.int64)
-        for cycle in range(300):
-            takes, posts = rng.integers(0, 2, size=(2, 4, 10))
+        for cycle in range(540):
+            # Half of the times posts are as rare as takes, so that there is often one token, or none.
+            takes, posts = rng.random((2, 4, 10)) < np.array([0.5, 0.5 if cycle // 90 % 2 else 0.15]).reshape(2, 1, 1)
+            takes, posts = takes.astype(int), posts.astype(int)
             takes *= takes.cumsum(axis=0) <= np.minimum(tokens, 1)
             posts *= posts.cumsum(axis=0) <= 255 - tokens
             ctx.set(spec.post, int("".join(map(str, posts.ravel()[::-1])), 2))
