@@ -135,22 +135,14 @@ MUTATIONS = (
 def run_against(folder: Path, test: str) -> subprocess.CompletedProcess[str]:
     """Run one test with the package in `folder`."""
     path = [str(folder), str(ROOT), str(ROOT / "models"), str(ROOT / "rtl")]
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        f"tests/rtl/{test}",
-        "-rf",
-        "--tb=line",
-        "-o",
-        f"cache_dir={folder}/cache",
-    ]
+    options = ["-rf", "--tb=line", "-o", f"cache_dir={folder}/cache"]
+    command = [sys.executable, "-m", "pytest", f"tests/rtl/{test}", *options]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path), "PYTHONDONTWRITEBYTECODE": "1"}
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 
 
 def copy_of(tmp_path: Path) -> Path:
-    """A copy of the generator; says where, and that Python takes it."""
+    """Copy the generator into the folder; gives that."""
     shutil.copytree(RTL, tmp_path / "hwsim_rtl", ignore=shutil.ignore_patterns("__pycache__"))
     return tmp_path
 
