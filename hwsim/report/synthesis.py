@@ -77,6 +77,8 @@ def print_synthesis(summary: Mapping[str, Any], console: Console) -> None:
         return
     _print_path(summary["critical_path"], console)
     console.print(f"\nFmax {summary['fmax_mhz']:g} MHz", style="bold")
+    if summary["note"]:
+        console.print(summary["note"], soft_wrap=True)
 
 
 def _cost(summary: Mapping[str, Any]) -> str:

